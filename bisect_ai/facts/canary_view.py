@@ -288,7 +288,7 @@ def _ends(facts: CanaryFacts, ends: tuple[float, float]) -> Ends | None:
 def _decision(facts: CanaryFacts) -> str:
     guards = f" (shared by {len(facts.guards) + 1} metrics: {facts.found.harm_bound:g})" if facts.guards else ""
     return (
-        f"A wealth that is staked on harm and one that is staked against a loss of {facts.tolerance:g} or more are looked at "
+        f"Evidence of harm and evidence against a loss of {facts.tolerance:g} or more are looked at "
         f"whenever the log has grown by {GROWTH - 1:.0%}; the first to pass {facts.rule.bound:g} = 1 / alpha{guards} decides. "
         "Columns that differ between the releases or foretell the score are adjusted for. "
         f"A wrong verdict has a chance of at most {facts.rule.alpha:g}, however often the growing log is looked at."

@@ -221,7 +221,7 @@ def _usage(ran: Sequence[Outcomes]) -> RunUsage:
 
 
 _RULE = (
-    "Each query's score now is taken from its score then ({source}); a wealth that is staked on a loss must pass "
+    "Each query's score now is taken from its score then ({source}); evidence of a loss must pass "
     "{bound:g} = 1 / alpha, which it ever does without drift with a chance of at most {alpha:g}. A second one excludes a loss of "
     "{detect:g}, wrongly with a chance of at most {miss:g}."
 )

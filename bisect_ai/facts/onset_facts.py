@@ -192,6 +192,6 @@ _REASONS = {
     "steady": "the evidence of lower scores did not pass its bound",
 }
 _RULE = (
-    "A wealth that is staked on lower scores from some time on must pass {bound:g} = 1 / alpha; without a loss it ever does so with a "
+    "Evidence of lower scores from some time on must pass {bound:g} = 1 / alpha; without a loss it ever does so with a "
     "chance of at most {alpha:g}, however often the growing log is looked at. The interval of the onset holds with 95 %."
 )

@@ -173,7 +173,8 @@ def trend_of(outcomes: Outcomes) -> Trend | None:
         return None
     scores = sign * seen.scored(prepared.metric.name)[rows]
     full = prepared.problem.full
-    return find_trend(np.array(seen.cells)[rows], scores, corners=(0, full), seed=prepared.config.seed)
+    queries = np.array(seen.queries)[rows]
+    return find_trend(np.array(seen.cells)[rows], scores, queries, corners=(0, full), seed=prepared.config.seed)
 
 
 def trend_block(trend: Trend, found: Attribution) -> TrendBlock:

@@ -2,9 +2,9 @@
 
 Three quarters of the processor time of `litellm.acompletion` go into what surrounds the request: its copies, its books, its threads. A
 provider with a chat config of its own needs none of that: `map_openai_params` once for a model and its tools, then `transform_request`,
-one POST, `transform_response`. What litellm does besides for some providers, parameters or settings is not done here, so that a call
-with any of these goes through `acompletion`: `plain_route` gives None. Both ways send the same body and read the same answer
-(tests/conformance/test_plain_calls.py, at the installed litellm).
+one POST on our session (litellm's HTTP client takes as long as all of that together), `transform_response`. What litellm does besides
+for some providers, parameters or settings is not done here, so that a call with any of these goes through `acompletion`: `plain_route`
+gives None. Both ways send the same body and read the same answer (tests/conformance/test_plain_calls.py, at the installed litellm).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from bisect_ai.canonical import json_object
+from bisect_ai.provider.transport import ELSEWHERE, Unread, posted, proxy_for, readable, under_way
 
 # Those whose requests differ between the two ways in no byte that they can see but headers that name the client.
 PROVIDERS = frozenset({"openai", "deepseek", "groq", "mistral", "xai"})
@@ -50,6 +52,8 @@ _ELSEWHERE = re.compile(r".*(?:responses/|gpt-(?:[5-9]|\d\d))")
 # Settings of the environment that become headers in OpenAI's own client.
 _ACCOUNT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _GLOBAL = ("api_base", "api_key", "openai_key", "organization", "headers", "modify_params", "drop_params")
+_CLIENTS = ("aclient_session", "disable_aiohttp_transport", "force_ipv4", "ssl_certificate")
+"""Settings of litellm's that ask for an HTTP client of their own."""
 _OPENAI = "https://api.openai.com/v1"
 
 
@@ -63,6 +67,8 @@ class PlainRoute:
     key: str
     config: Any
     parameters: str
+    client: Any
+    """litellm's HTTP handler over our session; None: its own, which knows proxies and the user's clients."""
 
     async def send(self, litellm: Any, messages: Sequence[Mapping[str, Any]], timeout: float) -> Any:
         """litellm's response, its price included. Raises what `acompletion` raises."""
@@ -103,6 +109,7 @@ class PlainRoute:
             api_key=self.key,
             headers={},
             provider_config=self.config,
+            client=self.client,
         )
 
     def _as_told(self, litellm: Any, error: Exception) -> Exception:
@@ -179,7 +186,40 @@ def _route(litellm: Any, model: Mapping[str, Any], tools: str) -> PlainRoute | N
     offered = {"tools": json.loads(tools)} if tools else {}
     mapped = get_optional_params(model=name, custom_llm_provider=provider, stream=None, drop_params=False, **own, **offered)
     mapped.pop("max_retries", None)
-    return PlainRoute(name, provider, base, key, config, json.dumps(mapped))
+    return PlainRoute(name, provider, base, key, config, json.dumps(mapped), _client(litellm, base or "https:"))
+
+
+def _client(litellm: Any, base: str) -> Any:
+    """litellm's HTTP handler that posts on our session; None where settings of litellm's or a proxy ask for another way."""
+    import httpx
+    from litellm.llms.custom_httpx.aiohttp_transport import map_aiohttp_exceptions
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, get_default_headers, get_ssl_configuration
+
+    verify, parts = get_ssl_configuration(), urlsplit(base)
+    own = any(getattr(litellm, name, None) for name in _CLIENTS) or "SSL_CERTIFICATE" in os.environ
+    if own or isinstance(verify, str) or proxy_for(parts.scheme, parts.hostname or ""):
+        return None
+
+    class Direct(AsyncHTTPHandler):
+        def __init__(self) -> None:
+            """Makes no client of its own."""
+
+        def __del__(self) -> None:
+            """Has none to close."""
+
+        async def post(self, url: str, data: str | bytes = b"", headers: Mapping[str, str] | None = None, **_: Any) -> Any:
+            body = data.encode() if isinstance(data, str) else data
+            sent = {**get_default_headers(), **(headers or {}), "accept-encoding": "identity"}
+            with map_aiohttp_exceptions():
+                try:
+                    status, told, read = await posted(url, body, sent, instead=ELSEWHERE, ssl=verify)
+                except Unread as unread:
+                    raise httpx.ReadError(str(unread)) from unread
+            request, content = httpx.Request("POST", url), read if status >= 400 else readable(read, under_way())
+            response = httpx.Response(status, headers=list(told.items()), content=content, request=request)
+            return response.raise_for_status()
+
+    return Direct()
 
 
 def _endpoint_kind(litellm: Any, name: str, provider: str) -> str | None:

@@ -33,6 +33,7 @@ BACKOFF = 1.5  # growth of the wait when nobody tells one and nothing is accepte
 MAX_BACKOFF = 16.0  # seconds: a bound, the table does not reach it
 MIN_RATE = 0.05  # requests a second: a bound, the table does not reach it
 MAX_RATE = 1000.0  # requests a second above which pacing ends: no client sends more
+_YEAR = 365.25 * 86400
 MIN_SUCCESSES = 3  # answers to others that show a provider to be well
 STARTING_CONCURRENCY = 32  # answers under way at once where the user sets none, until headers tell of room for more
 MOST_GROWTH = 4.0  # times as many at most: 128; what is asked ahead grows to that by `pace_of`
@@ -192,7 +193,8 @@ class RateLimiter:
         async with self._door():
             while (wait := self._wait(monotonic())) > 0:
                 if monotonic() + wait > until:
-                    raise HeldBack(f"the provider's rate limit asks to wait {wait:.0f} s more; nothing was sent")
+                    asked = f"{wait:.0f} s more" if wait < _YEAR else f"{min(wait / _YEAR, 999):.0f} years and more"
+                    raise HeldBack(f"the provider's rate limit asks to wait {asked}; nothing was sent")
                 await asyncio.sleep(wait)
             if self.rate is not None:
                 self._next = max(self._next, monotonic()) + 1 / self.rate

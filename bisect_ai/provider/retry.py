@@ -164,23 +164,27 @@ class Wire:
                 return await self._attempt(call, route, until, tally, account, again=tally.requests > before)
             except _Again as again:
                 told.append(again)
-            except CapReached as reached:
-                if not told:
+            except (CapReached, HeldBack) as ended:
+                if told:
+                    line = f"{told[-1].line} (after {_attempts(len(told))}; {ended})"
+                    raise CallFailed(line, outcome=told[-1].outcome) from ended
+                if isinstance(ended, CapReached):
                     raise
-                raise CallFailed(f"{told[-1].line} (after {len(told)} attempts; {reached})", outcome=told[-1].outcome) from None
+                whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
+                raise CallFailed(f"{type(ended).__name__}: {whose}{ended}") from ended
             wait = told[-1].wait
             if wait is None:
                 wait = self._rng.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (number - 1)))
             if number == attempts:
                 break
             if monotonic() + wait > until:
-                line = f"{told[-1].line} (after {number} attempts; waiting {wait:.3g} s more would pass the deadline)"
+                line = f"{told[-1].line} (after {_attempts(number)}; waiting {wait:.3g} s more would pass the deadline)"
                 raise CallFailed(line, outcome=told[-1].outcome)
             tally.waited += wait
             await asyncio.sleep(wait)
         well = self._breakers[route.provider].well_since(healthy, own_failures=len(told))
         outcome = "failed" if _same_refusal(told) and well else told[-1].outcome
-        raise CallFailed(f"{told[-1].line} (after {attempts} attempts)", outcome=outcome)
+        raise CallFailed(f"{told[-1].line} (after {_attempts(attempts)})", outcome=outcome)
 
     async def _attempt(
         self, call: ModelRequest[R], route: Route, until: float, tally: RequestTally, account: Account, *, again: bool
@@ -208,11 +212,10 @@ class Wire:
                     return reply
             finally:
                 account.settle(held, used)
-        except HeldBack as held_back:
+        except HeldBack:
             tally.faults["held back"] += 1
             self._count(0, tally)
-            whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
-            raise CallFailed(f"{type(held_back).__name__}: {whose}{held_back}") from held_back
+            raise
 
     def _count(self, requests: int, tally: RequestTally) -> None:
         tally.requests += requests
@@ -298,6 +301,10 @@ class _Again(Exception):
     def __init__(self, line: str, wait: float | None, outcome: str, told: tuple[int | None, bytes]) -> None:
         super().__init__(line)
         self.line, self.wait, self.outcome, self.told = line, wait, outcome, told
+
+
+def _attempts(count: int) -> str:
+    return "1 attempt" if count == 1 else f"{count} attempts"
 
 
 def _with_own_words(line: str, told: bytes) -> str:

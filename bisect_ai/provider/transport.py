@@ -1,8 +1,8 @@
-"""What leaves and what comes back, under litellm: each request counted, none sent twice, no redirect, no endless body.
+"""What leaves and what comes back: each request counted, none sent twice, no redirect, no endless body.
 
-litellm's HTTP handlers follow redirects and send a request again when its connection fails, both unseen from outside. They all
-end in one transport, so the guard stands there. It acts only inside `watched`; other users of litellm in the process see no
-difference. A custom provider, or a transport that the user put in litellm's place, is out of its reach.
+Requests of our own are sent by `posted`. litellm's HTTP handlers follow redirects and send a request again when its connection fails,
+both unseen from outside. They all end in one transport, so the guard stands there. It acts only inside `watched`; other users of
+litellm in the process see no difference. A custom provider, or a transport that the user put in litellm's place, is out of its reach.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakSet
 
 from bisect_ai.canonical import json_object
-from bisect_ai.provider.usage import MOST_TOKENS, as_number
+from bisect_ai.provider.usage import MOST_TOKENS, as_number, text_of_parts
 
 # Of one response.
 MAX_BYTES = 10 * 2**20
 _TOLD = 4096  # bytes of a failed answer that are kept to say why
+ELSEWHERE = "set api_base to where it leads"
 
 
 @dataclass
@@ -105,6 +107,50 @@ def shared_session() -> Any:
     return _sessions[loop]
 
 
+class Unread(Exception):
+    """A response is not read; the message says why."""
+
+
+async def posted(
+    url: str, body: bytes, headers: Mapping[str, str], *, instead: str, session: Any = None, **options: Any
+) -> tuple[int, Mapping[str, str], bytes]:
+    """Status, headers and whole body of the answer to one POST; the exchange under way hears of it all.
+
+    `session`: None: the shared one; `headers` ask for no compression; `options` are aiohttp's. Raises what aiohttp raises, and `Unread`
+    for what may not be read (`instead` says what to do).
+    """
+    import aiohttp
+
+    exchanged = under_way()
+    await exchanged.leaving()
+    exchanged.touched, exchanged.requests = True, 1
+    parts = urlsplit(url)
+    exchanged.endpoint = _on_the_way(parts.scheme, parts.netloc, options.get("proxy"))
+    try:
+        sending = (session or shared_session()).post(url, data=body, headers=headers, allow_redirects=False, **options)
+        async with sending as response:
+            return response.status, response.headers, await _received(response, exchanged, instead)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        exchanged.requests, exchanged.failure = 0, str(error)
+        raise
+
+
+async def _received(response: Any, exchanged: Exchanged, instead: str) -> bytes:
+    exchanged.status, exchanged.headers = response.status, response.headers
+    exchanged.refused = unwanted(response.status, response.headers, instead)
+    received = bytearray()
+    while exchanged.refused is None and (chunk := await response.content.readany()):
+        received += chunk
+        if len(received) > MAX_BYTES:
+            exchanged.refused = too_long()
+    if exchanged.refused is not None:
+        raise Unread(exchanged.refused)
+    exchanged.complete = True
+    if response.status >= 400:
+        exchanged.told = bytes(received[:_TOLD])
+    return bytes(received)
+
+
 async def close_connections() -> None:
     """Closes what watched requests on the running event loop have left open: sessions are kept, and the loop ends."""
     loop = asyncio.get_running_loop()
@@ -150,7 +196,7 @@ def install(transport: Any) -> None:
             exchanged.failure = str(error)
             raise
         exchanged.status, exchanged.headers = response.status_code, response.headers
-        exchanged.refused = unwanted(response, "set api_base to where it leads")
+        exchanged.refused = unwanted(response.status_code, response.headers, ELSEWHERE)
         if exchanged.refused:
             await response.aclose()
             raise httpx.ReadError(exchanged.refused)
@@ -163,10 +209,18 @@ def install(transport: Any) -> None:
 @lru_cache(maxsize=256)
 def endpoint_of(scheme: str, netloc: str, host: str) -> str:
     """`scheme://netloc`, and the proxy that the environment puts on the way; of neither the user's name or password."""
+    return _on_the_way(scheme, netloc, proxy_for(scheme, host))
+
+
+def _on_the_way(scheme: str, netloc: str, proxy: str | None) -> str:
     there = f"{scheme}://{netloc.rpartition('@')[2]}"
-    proxies = {} if urllib.request.proxy_bypass(host) else urllib.request.getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
     return f"{there} through the proxy {proxy.rpartition('@')[2].rpartition('/')[2]}" if proxy else there
+
+
+def proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that the environment puts on the way to a host."""
+    proxies = {} if urllib.request.proxy_bypass(host) else urllib.request.getproxies()
+    return proxies.get(scheme) or proxies.get("all")
 
 
 def _refusal(exchanged: Exchanged, request: Any) -> str | None:
@@ -180,16 +234,16 @@ def _refusal(exchanged: Exchanged, request: Any) -> str | None:
     return None
 
 
-def unwanted(response: Any, instead: str) -> str | None:
+def unwanted(status: int, headers: Mapping[str, str], instead: str) -> str | None:
     """Why a response is not read: it redirects (`instead` says what to do), is compressed, or says that it is too long."""
-    if 300 <= response.status_code < 400:
+    if 300 <= status < 400:
         return (
-            f"the provider redirects (status {response.status_code}); redirects are not followed, because they would carry "
+            f"the provider redirects (status {status}); redirects are not followed, because they would carry "
             f"the credentials along: {instead}"
         )
-    if response.headers.get("content-encoding", "identity").lower() != "identity":
+    if headers.get("content-encoding", "identity").lower() != "identity":
         return "the provider sent a compressed body although none was asked for; its size cannot be bounded"
-    declared = response.headers.get("content-length", "")
+    declared = headers.get("content-length", "")
     return too_long() if declared.isdigit() and int(declared) > MAX_BYTES else None
 
 
@@ -220,16 +274,10 @@ def readable(body: bytes, exchanged: Exchanged) -> bytes:
     for choice in choices if isinstance(choices, list) else ():
         message = choice.get("message") if isinstance(choice, dict) else None
         if isinstance(message, dict) and isinstance(message.get("content"), list | dict):
-            content = message["content"]
-            message["content"] = _texts_joined(content if isinstance(content, list) else [content])
+            message["content"] = text_of_parts(message["content"])
     if read.get("usage") is not None:
         read["usage"] = _usage_counts(read["usage"], exchanged)
     return json.dumps(read).encode("ascii")
-
-
-def _texts_joined(parts: list[Any]) -> str:
-    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _usage_counts(usage: Any, exchanged: Exchanged) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What one answer cost: tokens and money, as far as what was said of them can be."""
+"""What one answer says and costs, as anybody writes it: its text, also in parts; tokens and money, as far as they can be."""
 
 from __future__ import annotations
 
@@ -64,6 +64,19 @@ def _with_split(said: Mapping[str, Any]) -> dict[str, Any]:
     total = next((said[name] for name in _TOTALS if name in said), None)
     split = any(name in said for name in (*_ALSO, *_ALSO.values()))
     return dict(said) if split or total is None else {**said, "input_tokens": total}
+
+
+_THOUGHTS = ("thinking", "reasoning", "redacted_thinking")
+
+
+def text_of_parts(parts: Any) -> str:
+    """The text of an answer that came in parts, as providers write them; what is no text, or was only thought, says nothing."""
+    if isinstance(parts, list | tuple):
+        return "".join(map(text_of_parts, parts))
+    if not isinstance(parts, Mapping):
+        return parts if isinstance(parts, str) else ""
+    inner = next((parts[name] for name in ("text", "value", "content") if parts.get(name)), None)
+    return "" if parts.get("type") in _THOUGHTS else text_of_parts(inner)
 
 
 def sound_usage(said: Any) -> Usage:

@@ -1,10 +1,11 @@
-"""What ends the program when a user's code never gives the interpreter back: a small process beside it.
+"""What ends the program when a user's code never gives the interpreter back, and says so when that code ends it: a process beside it.
 
 A thread that is stuck is left behind, as long as the others run. But a C loop that holds the interpreter's lock (a regular expression
 that backtracks for ever) stops all threads and every handler of a signal. So the program keeps a board in shared memory: a pulse, which
 one of its threads beats, and who is at what since when. The process beside it reads the board; when the pulse has stopped for longer
 than what is under way may take, or when the run is over and the pulse is still, it says on standard error what is stuck and ends the
-program with `STUCK`. All answers acknowledged until then are on the disk.
+program with `STUCK`. All answers acknowledged until then are on the disk. And when the program ends without having said that its work
+is over (native code at fault, too little memory, a kill), it says what was under way.
 
 One of a process, and only of the program (`bisect-ai run`): a Python process that called `run` belongs to somebody else.
 """
@@ -24,9 +25,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from bisect_ai.provider.redaction import redact
 
@@ -37,6 +39,8 @@ QUIET_SECONDS = 5.0
 _BEAT_SECONDS = 0.25  # a twentieth of QUIET_SECONDS: one beat that comes late is no silence
 _SAMPLE_SECONDS = 0.5  # fifty of the system's clock ticks: enough to see which thread is busy
 _LAST_SECONDS = 2.0  # between asking the program to end and ending it: buffers are written then
+_MOST_NAMED = 3
+_KEPT = "everything answered so far is kept"
 # When the pulse last beat, and when the run must be over, in seconds of the monotonic clock.
 _HEAD = struct.Struct("=dd")
 # Who is at work: the system's number of the thread (0: nobody), since when, seconds that it may take, at what.
@@ -152,17 +156,27 @@ def watched_over() -> Iterator[None]:
     except (OSError, AttributeError):
         yield
         return
-    over = threading.Event()
+    over, really = threading.Event(), os._exit
     threading.Thread(target=_beat, args=(board, over), name="bisect-ai-pulse", daemon=True).start()
     _board = board
+    os._exit = partial(_exit_unless_at_work, board, os.getpid(), really)
     try:
         with _exits_at_once():
             yield
     finally:
-        _board = None
+        _board, os._exit = None, really
         over.set()
-        beside.communicate()  # its standard input ends: so does it
+        with contextlib.suppress(OSError):
+            beside.communicate(b".")  # over, and not at its end in some other way
         os.close(file)
+
+
+def _exit_unless_at_work(board: Board, program: int, really: Callable[[int], NoReturn], status: int) -> NoReturn:
+    """Ends the process as `os._exit` does; the user's code that would end the program, and the run with it, fails instead."""
+    own = threading.get_native_id()
+    if os.getpid() == program and any(unit.thread == own for unit in board.at_work()):
+        raise RuntimeError(f"os._exit({status}) was called, which would end the whole run")
+    really(status)
 
 
 def _process(file: int) -> subprocess.Popen[bytes]:
@@ -198,16 +212,30 @@ def _exits_at_once() -> Iterator[None]:
 # -- the process beside it ---------------------------------------------------------------------------------------------------
 def serve(file: int, program: int) -> None:
     """Watch the program until it ends, and end it if it is stuck."""
-    board, awake = Board(file), time.monotonic()
+    board, awake, looked = Board(file), time.monotonic(), time.monotonic()
     while not select.select([sys.stdin], [], [], _BEAT_SECONDS)[0]:
-        if _is_suspended(program):
-            awake = time.monotonic()
+        slept, looked = time.monotonic() - looked > QUIET_SECONDS / 2, time.monotonic()
+        if slept or _is_suspended(program):  # the machine, or the program alone
+            awake = looked
             continue
         told = why(board, max(board.pulse[0], awake), program)
         if told is not None:
-            _say(told)
+            _say(f"{told}; {_KEPT}: mend it, or take the query out, and run the same command again")
             _end(program)
             return
+    if not os.read(sys.stdin.fileno(), 1):
+        _say(_ended(board))
+
+
+def _ended(board: Board) -> str:
+    """What is known of a program that is gone."""
+    units = [unit.what for unit in board.at_work()]
+    others = f" and {len(units) - _MOST_NAMED} more" if len(units) > _MOST_NAMED else ""
+    while_at = f", while at work: {', '.join(units[:_MOST_NAMED])}{others}" if units else ""
+    return (
+        f"the program was ended from outside, by too little memory or by a fault in native code{while_at}; {_KEPT}: run the same "
+        "command again"
+    )
 
 
 def why(board: Board, beaten: float, program: int) -> str | None:
@@ -259,10 +287,9 @@ def _stat_fields(stat: Path) -> list[str]:
 
 
 def _say(told: str) -> None:
-    kept = "everything answered so far is kept: mend it, or take the query out, and run the same command again"
     shown = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # the live view had hidden the cursor
     with contextlib.suppress(OSError):
-        os.write(2, f"{shown}bisect-ai: stopped: {told}; {kept}\n".encode("ascii", "replace"))
+        os.write(2, f"{shown}bisect-ai: stopped: {told}\n".encode("ascii", "replace"))
 
 
 def _end(program: int) -> None:

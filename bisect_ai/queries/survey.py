@@ -220,7 +220,7 @@ def repeated(keys: Collection[int]) -> frozenset[int]:
     import numpy as np
 
     ordered = np.sort(np.asarray(keys, dtype=np.uint64))
-    return frozenset(int(key) for key in np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
+    return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
 def too_many_strata(shape: Shape) -> QueryError:

@@ -13,6 +13,7 @@ from difflib import SequenceMatcher
 
 from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
+from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
 from bisect_ai.report.json_edge import ReportedEstimate
@@ -302,7 +303,8 @@ def _innocent(report: Report, quoting: Quoting) -> str:
     if report.verdict.kind != "cause":
         return ""
     guilty = {axis for cause in report.verdict.causes for axis in cause.axes}
-    return listed([quoting.name(axis) for axis in report.verdict.keep if axis not in guilty])
+    more = {each.axis: f" ({each.does})" for each in churn_of(report) if each.is_good}
+    return listed([f"{quoting.name(axis)}{more.get(axis, '')}" for axis in report.verdict.keep if axis not in guilty])
 
 
 def _beware(report: Report, quoting: Quoting) -> str:

@@ -174,7 +174,12 @@ class NetChurn:
     @property
     def does(self) -> str:
         """What is said of the axis: a good change beside a cause is more than churn."""
-        return "helps" if self.high < 0 else "may help" if self.cost <= -self.worth else "shuffles answers"
+        return "shuffles answers" if not self.is_good else "helps" if self.high < 0 else "may help"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it gains on balance, proved or by an estimate that counts."""
+        return self.high < 0 or self.cost <= -self.worth
 
 
 def churn_lines(report: Report, *, quoting: Quoting = PLAIN) -> list[str]:
@@ -212,7 +217,7 @@ def _sentence(churn: NetChurn, report: Report, quoting: Quoting) -> str:
 
 def _net(churn: NetChurn, scale: Scale) -> str:
     low, high = churn.low, churn.high
-    if churn.does != "shuffles answers":
+    if churn.is_good:
         proved = "" if high < 0 else f", not {PROVED}"
         return f"gains {scale.difference(-churn.cost)} ({scale.number(-high)} to {scale.number(-low)}){proved}"
     ends = f"({scale.number(low)} to {scale.number(high)})"

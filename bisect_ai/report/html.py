@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 
 CAPTIONS = {
-    "waterfall": "What each step costs, from the good release to the bad; thin lines: 95 % intervals. Grey: answers that only move.",
+    "waterfall": "What each step costs, from the good release to the bad; thin lines: 95 % intervals. Grey: what others break, mend.",
     "effects": "An axis that costs nothing alone in either direction can still be half of a pair.",
     "interactions": "Lines that are not parallel: the two changes act together. All other axes are good here; 95 % intervals.",
     "cells": "Each row is one combination: filled dots come from the bad release; value with 95 % interval.",

@@ -32,7 +32,7 @@ from bisect_ai.report.phrases import (
     share_phrase,
 )
 from bisect_ai.report.planning_values import NamedChange
-from bisect_ai.report.report_values import NamedCause, Report, tone_of
+from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, tone_of
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
@@ -132,10 +132,11 @@ class Page:
 def arrange(report: Report) -> Page:
     """The page of a report, below its card."""
     verdict = report.verdict
-    kind = "Cause found" if verdict.kind == "cause" else one_line(verdict.kind).replace("_", " ").capitalize()
+    known = {"cause": "Cause found", **dict.fromkeys(UNMEASURED, "No verdict")}
+    kind = known.get(verdict.kind, one_line(verdict.kind).replace("_", " ").capitalize())
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
-        title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}",
+        title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}" if report.good else kind,
         run=one_line(report.run),
         releases=names,
         kind=kind,

@@ -176,9 +176,9 @@ def _unended(file: int) -> bytes:
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether a line is the beginning of JSON and no more; a line of anything else is not ours to cut."""
+    """Whether a line is the beginning of JSON and no more, or the zeros that a power cut leaves; anything else is not ours to cut."""
     if not line.startswith(b"{"):
-        return False
+        return line != b"" and not line.strip(b"\0")
     try:
         json.loads(line)
     except ValueError:

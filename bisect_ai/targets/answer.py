@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any, Protocol
 
 from bisect_ai.errors import InputError
-from bisect_ai.provider.usage import MOST_TOKENS, NO_USAGE, Usage, as_number, sound_usage
+from bisect_ai.provider.usage import MOST_TOKENS, NO_USAGE, Usage, as_number, sound_usage, text_of_parts
 from bisect_ai.queries.query import Query
 
 
@@ -165,7 +165,14 @@ def _from_mapping(returned: Mapping[str, Any]) -> Answer:
     unknown = set(returned) - {f.name for f in fields(Answer)}
     if unknown:
         raise InputError(f"the target returned unknown fields {sorted(unknown)}; Answer has text, tool_calls, documents, …")
-    return Answer.from_dict(returned)
+    joined = {"text": joined_text(returned["text"])} if "text" in returned else {}
+    return Answer.from_dict({**returned, **joined})
+
+
+def joined_text(text: Any) -> Any:
+    """The text of an answer that came as the parts of a message; anything else as it is."""
+    is_in_parts = isinstance(text, list) and all(isinstance(part, str | Mapping) for part in text)
+    return (text_of_parts(text) if is_in_parts else "") or text
 
 
 def _sound(answer: Answer) -> Answer:

@@ -20,7 +20,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from types import SimpleNamespace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -30,10 +29,10 @@ from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
 from bisect_ai.provider.redaction import describe, keep_secret, line_of, redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
-from bisect_ai.provider.transport import MAX_BYTES, Exchanged, shared_session, too_long, under_way, unwanted
+from bisect_ai.provider.transport import Unread, posted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.answer import MISSING, Answer, message_text, sound_scores
+from bisect_ai.targets.answer import MISSING, Answer, joined_text, message_text, sound_scores
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
 # That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there.
@@ -161,53 +160,28 @@ class HttpTarget:
 
     async def _post(self, body: bytes, headers: Mapping[str, str]) -> _Reply:
         """One request, its body read up to the cap."""
-        exchanged = under_way()
-        await exchanged.leaving()
-        exchanged.touched, exchanged.requests = True, 1
-        parts = urlsplit(self._url)
-        exchanged.endpoint = f"{parts.scheme}://{parts.netloc}"  # no proxy: `trust_env` is off
         import aiohttp
 
-        sending = shared_session().post(
-            self._url,
-            data=body,
-            headers={**headers, "accept-encoding": "identity"},
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=self._timeout + 5, sock_connect=CONNECT_SECONDS),
-            ssl=_verify() if parts.scheme == "https" else True,
-        )
+        parts = urlsplit(self._url)
         try:
-            async with sending as response:
-                return _read_reply(response.status, await _received(response, exchanged))
-        except aiohttp.ClientConnectorError:
-            exchanged.requests = 0
-            raise
+            status, _, received = await posted(
+                self._url,
+                body,
+                {**headers, "accept-encoding": "identity"},
+                instead="set target.url to where it leads",
+                timeout=aiohttp.ClientTimeout(total=self._timeout + 5, sock_connect=CONNECT_SECONDS),
+                ssl=_verify() if parts.scheme == "https" else True,
+            )
+        except Unread as unread:
+            raise ServiceError(str(unread)) from unread
         except aiohttp.ConnectionTimeoutError as error:
-            exchanged.requests = 0
             raise ServiceError(f"no connection to {parts.netloc} within {CONNECT_SECONDS:g} s") from error
         except aiohttp.ClientResponseError as error:
             raise ServiceError(f"the service's answer is no HTTP: {error.message}") from error
-
-
-async def _received(response: Any, exchanged: Exchanged) -> bytes:
-    exchanged.status, exchanged.headers = response.status, response.headers
-    head = SimpleNamespace(status_code=response.status, headers=response.headers)
-    exchanged.refused = unwanted(head, "set target.url to where it leads")
-    if exchanged.refused:
-        raise ServiceError(exchanged.refused)
-    received = bytearray()
-    async for chunk in response.content.iter_any():
-        received += chunk
-        if len(received) > MAX_BYTES:
-            exchanged.refused = too_long()
-            raise ServiceError(exchanged.refused)
-    exchanged.complete = True
-    if response.status >= 400 and response.status != 422:  # 422: the service cannot run this combination, which is an answer
-        exchanged.told = bytes(received[:4096])
-        raise ServiceError(
-            f"the service answered with status {response.status}: {redact(exchanged.told.decode('utf-8', 'replace'))[:200]}"
-        )
-    return bytes(received)
+        if status >= 400 and status != 422:
+            told = redact(received[:4096].decode("utf-8", "replace"))[:200]
+            raise ServiceError(f"the service answered with status {status}: {told}")
+        return _read_reply(status, received)
 
 
 def _read_reply(status: int, body: bytes) -> _Reply:
@@ -235,6 +209,8 @@ def read_answer(value: Any) -> Answer:
         raise ValueError("the service's answer is no object with `text`")
     kept = {field.name: value[field.name] for field in fields(Answer) if field.name in value and field.name not in _OURS}
     kept = {name: found for name, found in kept.items() if found is not None}
+    if "text" in kept:
+        kept["text"] = joined_text(kept["text"])
     if "usage" in kept:
         kept["usage"] = sound_usage(kept["usage"])
     if "scores" in kept:

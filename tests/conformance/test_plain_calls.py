@@ -231,3 +231,25 @@ def test_settings_of_an_account_go_through_acompletion(name: str | None, monkeyp
     assert plain_route(litellm, {"model": "openai/gpt-4.1"}, "") is not None
     monkeypatch.setenv(name, "x") if name else monkeypatch.delenv("OPENAI_API_KEY")
     assert plain_route(litellm, {"model": "openai/gpt-4.1"}, "") is None
+
+
+def test_requests_leave_on_our_own_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_litellm()
+    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("litellm's own client was asked")
+
+    monkeypatch.setattr(LiteLLMAiohttpTransport, "handle_async_request", refuse)
+    came = _one_way("openai/gpt-4.1", {}, ASKED, [], Say)
+    assert came.reply.text == "Hello." and len(came.sent) == 1
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "SSL_CERTIFICATE"])
+def test_a_proxy_or_a_certificate_of_the_users_needs_litellms_client(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    litellm = load_litellm()
+    route = plain_route(litellm, {"model": "openai/gpt-4.1"}, "")
+    assert route is not None and route.client is not None
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    route = plain_route(litellm, {"model": "openai/gpt-4.1"}, "")
+    assert route is not None and route.client is None

@@ -113,10 +113,20 @@ ROW = json.dumps({"run": "abc", "axes": ["prompt", "tools"], "kind": "cause"})
 def test_a_line_torn_anywhere_costs_that_line_alone(tmp_path: Path) -> None:
     path = tmp_path / "audits.jsonl"
     for cut in range(1, len(ROW)):
-        path.write_text(f"{ROW}\n{ROW[:cut]}")
-        told = append_line(path, ROW)
-        assert [json.loads(line) for line in path.read_text().splitlines()] == [json.loads(ROW)] * 2
-        assert told is not None and f"a torn line of {cut} bytes" in told
+        assert_cut_off(path, ROW[:cut])
+
+
+@pytest.mark.parametrize("zeros", [1, 4096])
+@pytest.mark.parametrize("before", ["", ROW[:20]])
+def test_the_zeros_that_a_power_cut_leaves_are_no_line(zeros: int, before: str, tmp_path: Path) -> None:
+    assert_cut_off(tmp_path / "audits.jsonl", before + "\0" * zeros)
+
+
+def assert_cut_off(path: Path, torn: str) -> None:
+    path.write_text(f"{ROW}\n{torn}")
+    told = append_line(path, ROW)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [json.loads(ROW)] * 2
+    assert told is not None and f"a torn line of {len(torn)} bytes" in told
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,37 @@ def test_a_model_whose_usage_is_no_mapping_is_charged_the_most_and_told_of(said:
     assert any(f"usage is a {type(said).__name__}" in line for line in result.report["warnings"])
 
 
-@pytest.mark.parametrize("content", [["Hel", "lo."], {"type": "text", "text": "Hello."}], ids=repr)
+PARTS: list[Any] = [
+    ["Hel", "lo."],
+    [{"type": "text", "text": {"value": "Hello.", "annotations": []}}],
+    [
+        {"type": "reasoning", "text": "He said"},
+        {"type": "thinking", "thinking": [{"text": "hm"}]},
+        {"type": "text", "text": "Hello."},
+    ],
+    [{"type": "message", "content": [{"type": "output_text", "text": "Hel"}, {"text": "lo."}]}],
+    [{"type": "text", "content": "Hello."}, {"type": "image_url", "image_url": {"url": "x"}}, {"type": "text", "text": None}],
+]
+
+
+@pytest.mark.parametrize("text", PARTS, ids=repr)
+@pytest.mark.parametrize("kind", ["http", "python"])
+def test_an_answer_in_parts_is_its_text_whoever_gives_it(text: Any, kind: str) -> None:
+    with Provider([Say(body={"text": text})]) as provider:
+        own = (
+            (lambda query, release: {"text": text}) if kind == "python" else {"kind": "http", "url": f"{provider.host}/answer"}
+        )
+        result = study(own, {}, design="full")
+    assert set(result.observations["correct"]) == {1.0} and result.usage.errors == 0
+
+
+@pytest.mark.parametrize("text", [[], [3], [{"type": "thinking", "thinking": "hm"}], [{"a": 1}], {"text": "Hello."}], ids=repr)
+def test_parts_that_say_nothing_are_no_answer_and_named(text: Any) -> None:
+    with pytest.raises(bisect_ai.TargetFailure, match=r"the answer's text is a (list|dict), not a string"):
+        study(lambda query, release: {"text": text}, {})
+
+
+@pytest.mark.parametrize("content", [*PARTS, {"type": "text", "text": "Hello."}], ids=repr)
 def test_whole_numbers_with_a_point_and_a_part_on_its_own_are_read(content: Any) -> None:
     def change(answer: dict[str, Any]) -> None:
         answer["usage"] = {"prompt_tokens": 10.0, "completion_tokens": "4.0", "prompt_tokens_details": "none"}

@@ -209,3 +209,86 @@ def test_a_part_of_another_program_is_left_alone() -> None:
     assert not main.is_program
     with main.watched_over():
         assert watchdog._board is None
+
+
+ENDS = """
+import asyncio, ctypes, os, signal, threading
+
+def ends(query):
+    if query.id == "q7" and not os.path.exists("mended"):
+        HOW
+
+def threads(query, release):
+    ends(query)
+    return "yes"
+
+async def loop(query, release):
+    await asyncio.sleep(0.01)
+    ends(query)
+    return "yes"
+
+def score(query, answer):
+    ends(query)
+    return True
+"""
+
+
+def incident(folder: Path, app: str, target: str, scorer: str) -> None:
+    (folder / "app.py").write_text(app)
+    (folder / "bisect.yaml").write_text(CONFIG.format(target=target, scorer=scorer))
+    rows = [{"id": f"q{i}", "input": "?", "reference": "yes"} for i in range(40)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(("target", "scorer"), [("threads", EXACT), ("loop", EXACT), ("threads", OWN)])
+@pytest.mark.parametrize("status", [0, 9])
+def test_code_that_exits_at_once_fails_and_the_run_goes_on(tmp_path: Path, target: str, scorer: str, status: int) -> None:
+    how = f"os._exit({status})"
+    incident(tmp_path, ENDS.replace("HOW", how), target, scorer)
+    ended = bisect_run(tmp_path)
+    assert "no regression" in ended.stdout and "Traceback" not in ended.stderr, (ended.stdout, ended.stderr)
+    kept = b"".join(file.read_bytes() for file in (tmp_path / ".bisect-ai" / "journal").rglob("*") if file.is_file())
+    assert f"RuntimeError: {how} was called, which would end the whole run".encode() in kept
+
+
+@pytest.mark.parametrize(
+    ("how", "signalled"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", signal.SIGKILL),
+        ("ctypes.string_at(0)", signal.SIGSEGV),
+        ("os.abort()", signal.SIGABRT),
+    ],
+)
+def test_a_program_that_is_ended_is_told_in_one_line(tmp_path: Path, how: str, signalled: int) -> None:
+    incident(tmp_path, ENDS.replace("HOW", how), "threads", EXACT)
+    ended = bisect_run(tmp_path)
+    assert ended.returncode == -signalled
+    (told,) = [line for line in ended.stderr.splitlines() if line.startswith("bisect-ai: stopped: the program was ended")]
+    assert "the target on the query 'q7'" in told and told.endswith("so far is kept: run the same command again")
+    (tmp_path / "mended").touch()
+    again = bisect_run(tmp_path)
+    assert again.returncode == 0 and "the program was ended" not in again.stderr, again.stderr
+
+
+def test_what_slept_is_not_stuck(tmp_path: Path) -> None:
+    """The machine, and with it who watches: the pulse of before says nothing."""
+    board, file = Board.fresh()
+    board.end_at(time.monotonic() - 60)
+    code = "import sys; from bisect_ai.provider.watchdog import serve; serve(*map(int, sys.argv[1:]))"
+    with subprocess.Popen(["sleep", "60"]) as program:
+        command = [sys.executable, "-c", code, str(file), str(program.pid)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=(file,)) as beside:
+            for _ in range(8):
+                time.sleep(0.25)
+                board.beat()
+            beside.send_signal(signal.SIGSTOP)
+            time.sleep(watchdog.QUIET_SECONDS + 1)
+            beside.send_signal(signal.SIGCONT)
+            for _ in range(8):
+                time.sleep(0.25)
+                board.beat()
+            assert program.poll() is None
+            _, told = beside.communicate(b".", timeout=30)
+        program.kill()
+    os.close(file)
+    assert told == b""

@@ -88,7 +88,8 @@ def test_what_a_limit_holds_back_on_its_way_out_is_no_attempt(route: str) -> Non
     assert sum(answer.attempts for answer in answers) == len(provider.requests)
     for answer in answers:
         assert answer.outcome == "error" and answer.faults.get("429", 0) == answer.attempts <= 1, answer
-        assert "nothing was sent" in (answer.error or "") or answer.attempts == 1
+        assert "asks to wait" in (answer.error or "") and "nothing was sent" in (answer.error or ""), answer
+        assert ("(after 1 attempt; " in (answer.error or "")) == (answer.attempts == 1), answer  # with what it was refused for
 
 
 def test_litellm_logs_none_of_our_calls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.report import html, markdown, terminal
+from bisect_ai.report.card import card_of
 from bisect_ai.report.change_report import churn_lines, side_lines
 from tests.reports import report_of
 
@@ -91,3 +92,9 @@ def test_every_report_tells_churn_and_side_metrics() -> None:
             "`", ""
         )
         assert "corpus: refusal +21.0 points" in text.replace("\\", "").replace("`", "")
+
+
+def test_a_card_says_which_innocent_change_helps() -> None:
+    told = report(net("model", 0.10, 0.16, [-0.09, -0.03]))
+    assert card_of(report_of(told)).innocent == "model (helps)"
+    assert card_of(report_of(report(net("model", 0.05, 0.05, [-0.02, 0.02])))).innocent == "model"

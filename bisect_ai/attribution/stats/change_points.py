@@ -14,7 +14,8 @@ not quite clean.
 **While a run went on**: a provider that sinks at noon bends whatever was measured in the afternoon. The good and the bad release
 are run all through a run, so they are its sentinels. Their scores, each less its release's mean, are split in two at the call where
 the halves differ most (a change-point scan: Page 1954); what chance makes of such a split is read off random orders of the same
-scores (a permutation test, so nothing is assumed of the scores). Queries come in random order, so time is all that a trend can be.
+queries (a permutation test, so nothing is assumed of the scores, nor that good and bad answer a query independently). Queries come
+in random order, so time is all that a trend can be.
 
 Differences of cells that ran on the same queries at the same time keep their value. Where a cell ran later than those that it is
 compared with, its interval is widened by what the move is worth: its size times how much more of the cell came after it.
@@ -146,31 +147,33 @@ class Trend:
     """Cell to the part of its trials that came after it."""
 
 
-def find_trend(cells: Ints, scores: Floats, *, corners: Sequence[int], seed: int) -> Trend | None:
-    """(n,) cells and oriented scores in the order of the run (NaN: none) -> the move, when there is one beyond chance."""
+def find_trend(cells: Ints, scores: Floats, queries: Ints, *, corners: Sequence[int], seed: int) -> Trend | None:
+    """(n,) cells, oriented scores (NaN: none) and queries in the order of the run -> the move, when there is one beyond chance."""
     own = np.flatnonzero(np.isin(cells, corners) & ~np.isnan(scores))
-    n = len(own)
-    if n < FEWEST_TRIALS:
+    if len(own) < FEWEST_TRIALS:
         return None
     rest = scores[own].astype(float)
     for cell in corners:
         chosen = cells[own] == cell
         if chosen.any():
             rest[chosen] -= rest[chosen].mean()
-    spread = rest.std()
-    if spread == 0:
+    if rest.std() == 0:
         return None
-    sizes = np.arange(1, n)
-    scale = np.sqrt(sizes * (n - sizes) / n)
-    inside = (sizes >= EDGE * n) & (sizes <= (1 - EDGE) * n)
+    _, first, query = np.unique(queries[own], return_index=True, return_inverse=True)
+    begun = np.argsort(first)
+    # good and bad answer the same question, so what chance moves is a whole query
+    pulls: Floats = np.bincount(query, rest)[begun].astype(float)
+    sizes = np.arange(1, len(pulls))
+    scale = np.sqrt(sizes * (len(pulls) - sizes) / len(pulls))
+    inside = (sizes >= EDGE * len(pulls)) & (sizes <= (1 - EDGE) * len(pulls))
 
     def scan(values: Floats) -> Floats:
         return np.asarray(np.abs(np.cumsum(values)[:-1]) / scale * inside)
 
-    seen = scan(rest)
-    split = int(sizes[np.argmax(seen)])
+    seen = scan(pulls)
+    split = int(first[begun[sizes[np.argmax(seen)]]])
     rng = np.random.default_rng([seed, 21])
-    p = (1 + sum(scan(rng.permutation(rest)).max() >= seen.max() for _ in range(DRAWS))) / (DRAWS + 1)
+    p = (1 + sum(scan(rng.permutation(pulls)).max() >= seen.max() for _ in range(DRAWS))) / (DRAWS + 1)
     if p > RARE:
         return None
     at = int(own[split])

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -24,7 +23,7 @@ from bisect_ai.provider.budget import Account, Amount, Caps
 from bisect_ai.provider.prices import Price
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
-from bisect_ai.provider.transport import MAX_BYTES, endpoint_of, too_long, under_way, unwanted
+from bisect_ai.provider.transport import MAX_BYTES, posted
 from bisect_ai.provider.usage import Usage, as_number, sound_usage
 from bisect_ai.targets.target_settings import Doorbell
 
@@ -213,36 +212,17 @@ class Exchanges:
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> ProviderReply:
         """One request, its answer read up to the cap on bytes."""
-        import aiohttp
-
-        exchanged, parts = under_way(), urlsplit(url)
-        await exchanged.leaving()
-        exchanged.touched, exchanged.requests = True, 1
-        exchanged.endpoint = endpoint_of(parts.scheme, parts.netloc, parts.hostname or "")
-        try:
-            how: dict[str, Any] = {"headers": passed_on(headers), "proxy": _way_to(parts.scheme, parts.hostname or "")}
-            async with self._connections().post(url, data=body, allow_redirects=False, **how) as response:
-                exchanged.status, exchanged.headers = response.status, response.headers
-                seen = SimpleNamespace(status_code=response.status, headers=response.headers)
-                exchanged.refused = unwanted(seen, "set target.upstream to where it leads")
-                received = bytearray()
-                async for chunk in response.content.iter_any():
-                    received += chunk
-                    if len(received) > MAX_BYTES:
-                        exchanged.refused = too_long()
-                    if exchanged.refused:
-                        raise ValueError(exchanged.refused)
-                return self._read(response, bytes(received))
-        except aiohttp.ClientConnectorError:
-            exchanged.requests = 0
-            raise
-
-    def _read(self, response: Any, received: bytes) -> ProviderReply:
-        exchanged = under_way()
-        exchanged.complete = True
-        reply = ProviderReply(response.status, response.headers.get("content-type", "application/json"), received)
-        if response.status >= 300:
-            exchanged.told = received[:4096]
+        parts = urlsplit(url)
+        status, told, received = await posted(
+            url,
+            body,
+            passed_on(headers),
+            instead="set target.upstream to where it leads",
+            session=self._connections(),
+            proxy=_way_to(parts.scheme, parts.hostname or ""),
+        )
+        reply = ProviderReply(status, told.get("content-type", "application/json"), received)
+        if status >= 300:
             raise _ProviderRefused(reply)
         return reply
 
