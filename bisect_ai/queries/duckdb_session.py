@@ -48,7 +48,9 @@ def refused(condition: str, error: Exception, columns: Any) -> QueryError:
     """The one line that says why a condition is refused."""
     reason = (str(error).splitlines() or ["?"])[0]
     listed = ", ".join(sorted(map(str, columns))[:12])
-    return QueryError(f"cannot use log.where {condition[:200]!r}: {reason}; write a DuckDB condition over the columns {listed}")
+    return QueryError(
+        f"cannot use log.where {condition[:200]!r}: {reason}; write a DuckDB condition, texts in single quotes; columns: {listed}"
+    )
 
 
 def literal(text: str) -> str:
