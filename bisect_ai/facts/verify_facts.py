@@ -40,7 +40,7 @@ from bisect_ai.report.run_blocks import CollateralEvidence, RepairEvidence, Veri
 from bisect_ai.result import Result
 from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.ledger import Watch
-from bisect_ai.runs.prepare import named, revisions_of_run
+from bisect_ai.runs.prepare import named, releases_of_run
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, VerifyQuestion
 from bisect_ai.runs.release_files import check_no_key
@@ -116,7 +116,7 @@ def _releases_of_run(run: str, config: Path, given: Mapping[str, Any]) -> dict[s
     folder = config.parent / given["store"] if given.get("store") else store_named_in(config)
     if folder is None:
         return {}
-    named = revisions_of_run(read_run(folder, run).settings, config)
+    named = releases_of_run(read_run(folder, run).settings, config)
     return {side: named[side] for side in lacking if side in named}
 
 
