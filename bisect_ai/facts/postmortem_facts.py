@@ -48,7 +48,7 @@ from bisect_ai.report.postmortem_values import (
 )
 from bisect_ai.report.report_values import Report
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepare import revisions_of_run, settle
+from bisect_ai.runs.prepare import releases_of_run, settle
 from bisect_ai.store.trial_store import Store
 
 V = TypeVar("V", bound=Value)
@@ -117,7 +117,7 @@ def _files_now(settings: Mapping[str, Any], config: Path | None, log: str | None
         return Files(unknown=(f"{named} was not found, so releases and log could not be read: name it with --config",))
     try:
         given = {} if log is None else {"log": {"path": str(Path(log).absolute())}}
-        read, folder = settle({**given, **revisions_of_run(settings, config)}, config=config)
+        read, folder = settle({**given, **releases_of_run(settings, config)}, config=config)
     except BisectError as error:
         return Files(unknown=(f"the settings could not be read: {error}",))
     files = Files(config=read)

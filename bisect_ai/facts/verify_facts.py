@@ -44,7 +44,7 @@ from bisect_ai.report.run_blocks import (
     VerifyBlock,
 )
 from bisect_ai.result import Result
-from bisect_ai.runs.prepare import named, revisions_of_run
+from bisect_ai.runs.prepare import named, releases_of_run
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
 from bisect_ai.runs.release_files import check_no_key
@@ -120,7 +120,7 @@ def _releases_of_run(run: str, config: Path, given: Mapping[str, Any]) -> dict[s
     folder = config.parent / given["store"] if given.get("store") else store_named_in(config)
     if folder is None:
         return {}
-    named = revisions_of_run(read_run(folder, run).settings, config)
+    named = releases_of_run(read_run(folder, run).settings, config)
     return {side: named[side] for side in lacking if side in named}
 
 

@@ -297,7 +297,10 @@ class DeployEvent(NamedTuple):
 
 def read_events(source: Any, folder: Path | None = None) -> tuple[DeployEvent, ...]:
     """The events of a file, in order of time. Raises `QueryError` for one that cannot be read, or an event without a time."""
-    _, rows, _ = source_of(source, LogSettings(), folder or Path())
+    try:
+        _, rows, _ = source_of(source, LogSettings(), folder or Path())
+    except QueryError as error:
+        raise QueryError(str(error).replace("the log", "the events", 1)) from error
     found = []
     for spot, row in rows.rows():
         at = next((at for name in TIMES if (at := microseconds(row.get(name))) is not None), None)

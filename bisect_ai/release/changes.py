@@ -17,7 +17,7 @@ from typing import Any, Literal
 from bisect_ai.canonical import Json
 from bisect_ai.errors import Infeasible, ReleaseError
 from bisect_ai.release.composition import Node, Value, either
-from bisect_ai.release.frozen import MISSING, same
+from bisect_ai.release.frozen import MISSING, FrozenDict, same
 from bisect_ai.release.quoting import excerpt, shown, turn
 
 Kind = Literal["changed", "added", "removed", "renamed", "moved", "reordered"]
@@ -108,7 +108,7 @@ class Tree:
         self._check(on)
         axes = {axis: self.good.get(axis, MISSING) for axis in dict.fromkeys((*self.good, *self.bad))}
         built = {axis: self.nodes[axis].build(on) if axis in self.nodes else value for axis, value in axes.items()}
-        return MappingProxyType({axis: value for axis, value in built.items() if value is not MISSING})
+        return MappingProxyType(FrozenDict({axis: value for axis, value in built.items() if value is not MISSING}))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: `axes` (axis to changes, texts whole) and `conflicts` (pairs of axis and path)."""

@@ -1,4 +1,5 @@
-"""Files of two revisions compared: JSON by key, texts by hunk and, where their lines are keys or have several authors, by line.
+"""Files of two revisions compared: JSON, and YAML of tools, by key, texts by hunk and, where lines are keys or of several authors, by
+line.
 
 A path is `prompts/system.md:11` for a line and `tools.json:get_order.parameters.id` for a place in JSON. A file whose line ends changed
 all over has one change for that, apart from what else changed in it.
@@ -24,12 +25,14 @@ from bisect_ai.release.composition import Node, Slot, Value, Written, fields, un
 from bisect_ai.release.frozen import MISSING, freeze, same
 from bisect_ai.release.git import git_output
 from bisect_ai.release.mappings import document_set, document_slot, is_document_name
+from bisect_ai.release.references import parsed_by_suffix
 from bisect_ai.release.renames import document_renames
-from bisect_ai.release.strict import parse_strict_json
 from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
+from bisect_ai.release.tools import is_tools_axis
 
 # A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
 Authors = Callable[[str], Sequence[str]]
+_YAML = (".yaml", ".yml")
 _KEYED = frozenset({".yaml", ".yml", ".toml", ".ini", ".cfg", ".env", ".properties"})
 _KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")
 _INDENT = re.compile(r"\n([ \t]+)\S")
@@ -62,9 +65,10 @@ def _file(
 ) -> Node:  # fmt: skip
     if not isinstance(good, str) or not isinstance(bad, str):
         return scribe.whole(good, bad, place)
-    if name.lower().endswith(".json") and (parsed := _both_parsed(good, bad)) is not None:
+    is_data = name.lower().endswith(".json") or (name.lower().endswith(_YAML) and is_tools_axis(place.axis))
+    if is_data and (parsed := _both_parsed(good, bad, name)) is not None:
         form = inner(*parsed, place)
-        return WrittenJson(good, bad, form.ids, form, good)
+        return WrittenData(good, bad, form.ids, form, good, name.lower().endswith(_YAML))
     split = partial(_split_piece, is_keyed=PurePosixPath(name).suffix.lower() in _KEYED, authors=partial(authors, name))
     ends = _line_ends(good, bad)
     if ends is None:
@@ -72,30 +76,36 @@ def _file(
     return _with_line_ends(good, bad, ends, place, scribe, split)
 
 
-# -- JSON ----------------------------------------------------------------------------------------------------------------
+# -- data ----------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class WrittenJson(Written):
-    """Two JSON files: each as it is written, what is between them as JSON with the indent of the good one."""
+class WrittenData(Written):
+    """Two files of JSON, or of tools as YAML: each as it is written; what is between them as data, with the indent of the good one."""
 
     like: str
+    is_yaml: bool
 
     def _mix(self, on: frozenset[int]) -> Value:
+        value = plain(self.form.build(on))
+        if self.is_yaml:
+            import yaml
+
+            written: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000)
+            return written
         indent = _INDENT.search(self.like)
-        text = json.dumps(
-            plain(self.form.build(on)), indent=indent[1] if indent else None, ensure_ascii=self.like.isascii(), allow_nan=False
-        )
+        text = json.dumps(value, indent=indent[1] if indent else None, ensure_ascii=self.like.isascii(), allow_nan=False)
         return text + ("\n" if self.like.endswith("\n") else "")
 
 
-def _both_parsed(good: str, bad: str) -> tuple[Json, Json] | None:
-    """Both values, where both files are JSON that says something else."""
+def _both_parsed(good: str, bad: str, name: str) -> tuple[Json, Json] | None:
+    """Both values, where both files are data that says something else; of YAML, lists and mappings only."""
     try:
-        ours, theirs = (freeze(parse_strict_json(text, "file")) for text in (good, bad))
+        ours, theirs = (freeze(parsed_by_suffix(text, name)) for text in (good, bad))
     except ReleaseError:
         return None
-    return None if same(ours, theirs) else (ours, theirs)
+    is_plain = name.lower().endswith(_YAML) and not all(isinstance(side, Mapping | tuple | list) for side in (ours, theirs))
+    return None if is_plain or same(ours, theirs) else (ours, theirs)
 
 
 # -- line ends -----------------------------------------------------------------------------------------------------------

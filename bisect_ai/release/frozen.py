@@ -31,6 +31,9 @@ class FrozenDict(dict[str, Any]):
     __setitem__ = __delitem__ = __ior__ = _refuse_write
     clear = pop = popitem = setdefault = update = _refuse_write
 
+    def __missing__(self, key: object) -> NoReturn:
+        raise KeyError(f"no {key!r:.60} in {', '.join(list(self)[:12])[:200] or 'an empty mapping'}")
+
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (dict(self),)
 

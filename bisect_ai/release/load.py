@@ -19,7 +19,7 @@ from typing import Any
 from bisect_ai.canonical import Json, digest, plain
 from bisect_ai.errors import InputError, ReleaseError, Unchanged
 from bisect_ai.release.checkout import Checkout
-from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.frozen import MISSING, FrozenDict, freeze, same
 from bisect_ai.release.git import commit_of, read_blob, repository_of
 from bisect_ai.release.quoting import did_you_mean, shown
 from bisect_ai.release.references import Committed, Keys, McpTools, ReleaseSource, Resolver
@@ -263,4 +263,4 @@ def compose(good: Release, bad: Release, axes_from_bad: Collection[str]) -> Mapp
         if axis not in known:
             raise ReleaseError(f"cannot compose a cell: neither release has an axis {shown(axis)}{did_you_mean(axis, known)}")
     sides = ((axis, bad.axes if axis in axes_from_bad else good.axes) for axis in known)
-    return MappingProxyType({axis: side[axis] for axis, side in sides if axis in side})
+    return MappingProxyType(FrozenDict({axis: side[axis] for axis, side in sides if axis in side}))

@@ -201,13 +201,13 @@ class Resolver:
         whole = not isinstance(found.content, str)
         self.found[self._keys] = ReleaseSource(self.folder, found.path, found.commit, whole=whole)
         if isinstance(found.content, str):
-            return _parsed_by_suffix(found.content, found.path)
+            return parsed_by_suffix(found.content, found.path)
         return dict(found.content)
 
 
 def _file_content(kind: str, text: str, name: str) -> Json:
     """What a file holds: as it is, of an OpenAPI document one tool for each operation, of a registry's export the prompt."""
-    value = _parsed_by_suffix(text, name)
+    value = parsed_by_suffix(text, name)
     if kind == "registry":
         return exported_prompt(value, name)
     if kind != "openapi":
@@ -217,7 +217,7 @@ def _file_content(kind: str, text: str, name: str) -> Json:
     return list(operations(value))
 
 
-def _parsed_by_suffix(text: str, name: str) -> Json:
+def parsed_by_suffix(text: str, name: str) -> Json:
     """By suffix: JSON and YAML parsed, all else the exact text."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix == ".json":

@@ -21,6 +21,7 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
+from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
 from bisect_ai.report.watch_card import watch_headline, watch_sureness
@@ -118,7 +119,7 @@ def _other_queries(report: Report, quoting: Quoting) -> str:
 
 
 def _open(report: Report, quoting: Quoting) -> str:
-    stopped = f"{report.verdict.stopped}; " if report.verdict.stopped else ""
+    stopped = (f"{report.verdict.stopped}; " if report.verdict.stopped else "") + _unanswered(report, quoting)
     if report.loss.estimate is None:
         return f"inconclusive: {stopped}{moved(report, quoting)}."
     ends = report.loss.interval
@@ -129,6 +130,11 @@ def _open(report: Report, quoting: Quoting) -> str:
 
 def _unmeasured(report: Report, quoting: Quoting) -> str:
     return f"no verdict: {quoting.prose(failure_told(report.verdict.reason)[0])}"
+
+
+def _unanswered(report: Report, quoting: Quoting) -> str:
+    """That the tape is why nothing is claimed: which tool calls it could not answer."""
+    return f"{tape_phrase(tape, quoting=quoting)}; " if (tape := report.tape) and tape.held and tape.missing else ""
 
 
 def _other(report: Report, quoting: Quoting) -> str:
@@ -155,7 +161,7 @@ def _about_change(report: Report, gate: GateBlock, quoting: Quoting) -> str:
     if gate.outcome == "worse":
         told = _caused if report.verdict.kind == "cause" else _left_open
         return f"worse than {base}: {told(report, quoting)}"
-    return f"could not tell whether {head} is worse than {base}: {moved(report, quoting)}."
+    return f"could not tell whether {head} is worse than {base}: {_unanswered(report, quoting)}{moved(report, quoting)}."
 
 
 def failure_told(reason: str) -> tuple[str, str]:
@@ -172,7 +178,7 @@ def _about_audit(report: Report, kind: str, quoting: Quoting) -> str:
         return _fine_release(report, quoting)
     if kind == "regression":
         return f"regression: {_left_open(report, quoting)}"
-    return f"undecided: {moved(report, quoting)}."
+    return f"undecided: {_unanswered(report, quoting)}{moved(report, quoting)}."
 
 
 def _left_open(report: Report, quoting: Quoting) -> str:

@@ -58,10 +58,16 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
     return settled, folder
 
 
-def revisions_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
-    """Good and bad of a run as settings, where its settings file names none: then they were git revisions of the command line."""
+def releases_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Good and bad of a run as settings, where its settings file names none: then the command line did."""
     written = heed_secrets_of(config)
-    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written}
+    return {side: release for side, release in compared_by_run(settings).items() if side not in written}
+
+
+def compared_by_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Good and bad as the run had them: the files that it read, else git revisions."""
+    files = {side: path for side, path in (settings.get("files") or {}).items() if Path(path).is_file()}
+    return {side: files.get(side, {"git": settings[side]["name"]}) for side in ("good", "bad")}
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:

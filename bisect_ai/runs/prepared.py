@@ -107,6 +107,12 @@ class Prepared:
         }
 
     @property
+    def record(self) -> dict[str, Any]:
+        """What is written down with the settings: what an audit starts from, and the files of the two releases."""
+        sides = (("good", self.good.source), ("bad", self.bad.source))
+        return {**self.question.record, "files": {side: str(path.resolve()) for side, path in sides if path is not None}}
+
+    @property
     def run_id(self) -> str:
         """The digest of the settings: the same command resumes the same run."""
         return digest(self.settings)[:16]

@@ -245,7 +245,7 @@ class Study:
     @property
     def _settings(self) -> dict[str, Any]:
         """What is written down before the first call: besides what names the run, what an audit starts from."""
-        return {**self._prepared.settings, **self._prepared.question.record}
+        return {**self._prepared.settings, **self._prepared.record}
 
     def _outcomes(
         self,

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 import bisect_ai
+from bisect_ai.report.headline import headline
+from bisect_ai.report.json_edge import read
 from bisect_ai.report.plan import render_plan
+from bisect_ai.report.report_values import Report
 from bisect_ai.runs.plan_run import plan_of
 from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.targets.tool_results import ResultTooLarge, check_size
@@ -82,6 +85,7 @@ def test_no_cause_is_claimed_from_what_the_log_never_saw(case: str, seed: int) -
     kind, causes, sentence = told(result)
     assert (kind, causes) == ("inconclusive", [])
     assert said in sentence and "target.tools_missing" in sentence
+    assert said in headline(read(Report, result.report)), "who reads the card alone must know which calls are meant"
     assert result.to_dict()["drill"] is None
 
 

@@ -79,6 +79,9 @@ SETTINGS_MISTAKES = [
     Mistake("sample of none", logged("sample: 0"), "key 'log.sample'", "got '0'", "it must be 2 or more"),
     Mistake("sample below none", logged("sample: -5"), "key 'log.sample'", "got '-5'", "it must be 2 or more"),
     Mistake(
+        "where without quotes", logged("where: part == a"), "log.where 'part == a'", '"a" not found', "texts in single quotes"
+    ),
+    Mistake(
         "where of no column", logged("where: \"plan = 'pro'\""), "log.where", "names no column of the log", "it has id, input"
     ),
     Mistake(
@@ -392,6 +395,20 @@ def test_a_mistake_is_refused_with_a_message_of_full_marks(mistake: Mistake, fol
 def test_what_may_be_meant_so_is_told_beside_the_verdict(mistake: Mistake, folder: Path) -> None:
     _, message = message_of(mistake, folder)
     assert grade(mistake, message) == 3, message
+
+
+def test_a_function_that_asks_for_an_axis_that_is_not_there_hears_which_are(folder: Path) -> None:
+    wrong = {"app.py": "def answer(query, release): return release['promt']['system']\n"}
+    code, message = message_of(Mistake("axis", wrong, "KeyError", "no 'promt'", "in model, prompt"), folder)
+    assert code == 4 and "no 'promt' in model, prompt" in message, message
+
+
+def test_events_that_are_not_there_are_no_log(folder: Path) -> None:
+    live = {"live.jsonl": "\n".join(json.dumps({**row, "scores": {"ok": 1.0}}) for row in ROWS)}
+    words = "onset live.jsonl --events deploy.jsonl"
+    nowhere = Mistake("events", live, "cannot read the events", "no such file", "correct the path", words)
+    code, message = message_of(nowhere, folder)
+    assert code == 2 and grade(nowhere, message) == 3, message
 
 
 def test_a_function_that_returns_nothing_is_told_so(folder: Path) -> None:
