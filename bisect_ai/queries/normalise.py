@@ -254,6 +254,18 @@ def tools_after(asked: Exchange) -> list[dict[str, Any]]:
     return tool_results(asked.after)
 
 
+_WRITTEN = re.compile(r"(\d+(?:\.\d+)?) ?(?:(%)|/ ?(\d+(?:\.\d+)?))|(\d+),(\d+)")
+
+
+def no_number(text: str) -> str:
+    """That a text is no number, and which one to write instead where it means one: a share, or a comma for the point."""
+    found = _WRITTEN.fullmatch(text.strip())
+    if found is None or float(found[3] or 1) == 0:
+        return "which is no number"
+    meant = float(f"{found[4]}.{found[5]}") if found[4] else float(found[1]) / (100 if found[2] else float(found[3]))
+    return f"which is no number: write {meant:.10g} for it in every row"
+
+
 def logged_number(value: Any) -> float | None:
     """A score as it is logged: a number, a flag, or text of one; None for none. Raises `ValueError` for anything else."""
     if missing(value):

@@ -88,10 +88,8 @@ class ParquetLog:
         with self._open() as run:
             self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
         self._try_where()
-        with self._open() as run:
-            self._columns = sql.Columns(self._types, shape, self._names)
-            made_ids = run(self._columns.without_id()).fetchone()[0] > 0
-        self._made_ids = made_ids
+        self._columns = sql.Columns(self._types, shape, self._names)
+        self._made_ids = True
 
     @property
     def origin(self) -> frozenset[str]:
@@ -99,17 +97,24 @@ class ParquetLog:
         return frozenset({"file"} - set(self._types))
 
     def survey(self) -> Survey:
-        """A pass over the few columns that sampling needs, and one over the ids. Raises `QueryError` for too many strata.
+        """A pass over the ids, and one over the few columns that sampling needs. Raises `QueryError` for too many strata.
 
-        The first lists the rows of the lowest keys, among which those of a sample of `cap` rows are nearly always.
+        The second lists the rows of the lowest keys, among which those of a sample of `cap` rows are nearly always.
         """
         found, self._low = Survey(columns=frozenset(self._types)), []
         with self._open() as run:
+            found.repeated = repeated(self._places(run))
             self._tally(run, found)
-            places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"]
-        found.repeated = repeated(places)
         found.examples = self._repeated_without_question(found.repeated) if found.repeated and found.dropped[NO_INPUT] else []
         return found
+
+    def _places(self, run: Run) -> Any:
+        """A hash of each row's id, which is made of its content where it has none."""
+        import numpy as np
+
+        places = run(self._columns.ids()).fetchnumpy()["place"]
+        self._made_ids = np.ma.is_masked(places)
+        return run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"] if self._made_ids else places
 
     def _repeated_without_question(self, keys: frozenset[int]) -> list[Row]:
         """Some of the rows that ask nothing and have the id of another: their scores may be its scores."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bisect_ai.canonical import digest, plain
+from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.queries.sample import LogSettings, Mixed, Mixture, Sample
@@ -76,9 +77,10 @@ def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterat
         held = [value for query in queries if (value := _reached(query, column)) not in (None, "", [], {})]
         listed = any(isinstance(value, list | Mapping) for value in held)  # whose scores have names of their own
         if held and not any((query.get("scores") if listed else name in (query.get("scores") or {})) for query in queries):
+            shown = " ".join(str(held[0]).split())[:40]
             yield (
                 f"the score {name!r} is missing everywhere: {column} holds no number, true, false, pass, fail, yes or no, but for "
-                f"example {' '.join(str(held[0]).split())[:40]!r}; map a column of numbers with columns: {{scores: …}}"
+                f"example {shown!r}, {no_number(shown)}; or map a column of numbers with columns: {{scores: …}}"
             )
 
 

@@ -65,15 +65,15 @@ class Columns:
         # The columns of the question, which the survey reads anyhow.
         self.asked = [name for name in types if name in {shape.columns.get(each, each) for each in ("input", "messages")}]
 
-    def without_id(self) -> str:
-        """The statement that counts rows without an id."""
-        return f"SELECT count(*) FROM {SCAN} WHERE {self._text('id')} IS NULL"
+    def ids(self) -> str:
+        """The statement that lists a hash of each row's id, NULL for none."""
+        own = self._own_id()
+        return f"SELECT CASE WHEN {own} IS NOT NULL THEN hash({own}) END AS place FROM {FILED if self._shape.by_run else SCAN}"
 
     def light(self, *, made_ids: bool) -> str:
         """The scan with what sampling needs added; `made_ids`: some rows need an id made of their content."""
         name, cluster = self._text("id"), self._text("cluster")
-        own = f"{name} || ' @ ' || coalesce({self._text('run_id')}, {self._text('file')})" if self._shape.by_run else name
-        named = f"coalesce({own}, {self._made_id()})" if made_ids else own
+        named = f"coalesce({self._own_id()}, {self._made_id()})" if made_ids else self._own_id()
         whole = ID if cluster == NONE else f"coalesce({cluster}, {ID})"
         key = f"(md5_number({literal(f'{self._shape.seed}:')} || {whole}) & {2**64 - 1}::UHUGEINT)"
         where = f"{self._stratum()} AS {STRATUM}, {self._reason()} AS {REASON}"
@@ -105,7 +105,8 @@ class Columns:
         versions = ", ".join(self._text(name) for name in self._shape.versions or ("versions",))
         low = f"{KEY} < {top}::UHUGEINT AND {REASON} IS NULL"
         seen = [f"list(CASE WHEN {low} THEN row({self.seen()}) END) FILTER ({low})" if top else "NULL"]
-        listed = ", ".join([STRATUM, REASON, LABEL, FAULT, versions, "count(*)", *map(_sum_columns, scores), *seen])
+        reason = REASON if self._shape.filters else f"any_value({REASON})"  # else it follows from the fault
+        listed = ", ".join([STRATUM, reason, LABEL, FAULT, versions, "count(*)", *map(_sum_columns, scores), *seen])
         return f"SELECT {listed} FROM {self.light(made_ids=made_ids)} GROUP BY ALL LIMIT {MAX_GROUPS}"
 
     def score_sums(self) -> str | None:
@@ -207,6 +208,10 @@ class Columns:
         number = f"TRY_CAST({text} AS DOUBLE)"
         scaled = " ".join(f"WHEN abs({number}) < {below} THEN {number} * {unit}" for below, unit in SCALES)
         return f"coalesce(TRY_CAST(CASE {scaled} ELSE {number} / 1000 END AS BIGINT), epoch_us(TRY_CAST({text} AS TIMESTAMP)))"
+
+    def _own_id(self) -> str:
+        name = self._text("id")
+        return f"{name} || ' @ ' || coalesce({self._text('run_id')}, {self._text('file')})" if self._shape.by_run else name
 
     def _made_id(self) -> str:
         history, messages = (self._json(field) or "NULL" for field in ("history", "messages"))

@@ -272,7 +272,7 @@ class NetSearch:
             most = min(most, whole.value + brought.value)  # the loss was first seen where many queries broke
         size = (OPEN_IN_TABLE if self._tests.is_short else OPEN) * max(most, self._problem.tolerance)
         rest = self._standing.rest(named, size)
-        likes = self._standing.likes_another(named, size)
+        likes = not self.looks_around or self._standing.likes_another(named, size)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
@@ -290,7 +290,7 @@ class NetSearch:
         more = likely if likely or nothing_else else self._standing.other_tests(named, size)
         waits = more is None
         tests += [test for test in more or () if test not in tests]
-        if not tests and not waits and (nothing_else or whole.n >= MEASURED) and self._sets.is_settled(named):
+        if not tests and not waits and (nothing_else or not unclear) and self._sets.is_settled(named):
             if self._standing.shows_loss():
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()
