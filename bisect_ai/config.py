@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bisect_ai.errors import ConfigError, first_problem, without_plugins
 from bisect_ai.provider.redaction import Secrets, obey, values_of
 from bisect_ai.queries.sample import FIELDS, Format, LogSettings
-from bisect_ai.release.pair import RepositoryRules
+from bisect_ai.release.git import RepositoryRules
 
 FILE = "bisect.yaml"
 M = TypeVar("M", bound=BaseModel)

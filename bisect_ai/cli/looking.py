@@ -16,19 +16,8 @@ from bisect_ai.cli.options import (
     run_options,
     with_range,
 )
-from bisect_ai.cli.output import (
-    check_places,
-    colourful,
-    deliver,
-    json_lines,
-    notify,
-    remark,
-    say,
-    standpoint,
-    store_named,
-    width,
-    write,
-)
+from bisect_ai.cli.output import check_places, deliver, notify, standpoint, store_named, write
+from bisect_ai.cli.streams import colourful, json_lines, remark, say, width
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.report.untrusted_text import one_line

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from bisect_ai.canonical import json_object, json_or
 from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.provider.redaction import redact_all
 from bisect_ai.report import payloads
 from bisect_ai.report.untrusted_text import one_line
 

@@ -125,7 +125,8 @@ def _named_releases(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _name_of(side: Any, told: Mapping[str, Any], folder: Path) -> str:
     """What a release is called; a revision whose axes are paths as the settings write it."""
-    from bisect_ai.release.pair import RepositoryRules, load_side, revision_of
+    from bisect_ai.release.git import RepositoryRules
+    from bisect_ai.release.pair import load_side, revision_of
 
     revision = revision_of(side, folder=folder)
     if revision is not None and told.get("axes"):

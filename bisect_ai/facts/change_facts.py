@@ -29,7 +29,8 @@ from bisect_ai.release.git import tag_of
 from bisect_ai.release.load import Release
 from bisect_ai.release.provenance import traced
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.report_values import ChangeReference, DrillBlock, DrilledAxis, FinerRollback, FlippedQuery, NamedChange
+from bisect_ai.report.planning_values import ChangeReference, FlippedQuery, NamedChange
+from bisect_ai.report.report_values import DrillBlock, DrilledAxis, FinerRollback
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Blamed, Drilled, Outcomes
 from bisect_ai.runs.prepared import PART, Prepared

@@ -30,8 +30,9 @@ from bisect_ai.store.recovery import Damage
 from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
+    from bisect_ai.runs.ledger import Watch
     from bisect_ai.runs.outcomes import Outcomes
-    from bisect_ai.runs.study import Study, Watch
+    from bisect_ai.runs.study import Study
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 

@@ -35,20 +35,16 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.pair import load_beside
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.report.run_blocks import (
-    CollateralEvidence,
-    RepairEvidence,
-    ReportedEstimate,
-    VerifiedAgain,
-    VerifiedOthers,
-    VerifyBlock,
-)
+from bisect_ai.report.json_edge import ReportedEstimate
+from bisect_ai.report.run_blocks import CollateralEvidence, RepairEvidence, VerifiedAgain, VerifiedOthers, VerifyBlock
 from bisect_ai.result import Result
+from bisect_ai.runs.grounds import Digests
+from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.prepare import named, releases_of_run
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
-from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
+from bisect_ai.runs.question import Composed, VerifyQuestion
 from bisect_ai.runs.release_files import check_no_key
-from bisect_ai.runs.study import Study, Watch
+from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store
 
 # Queries that broke which are kept for replay, the most: a random part of more.

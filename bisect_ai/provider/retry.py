@@ -22,9 +22,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from bisect_ai.canonical import json_or
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
-from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.limit_headers import asked_wait, fate, money_is_gone
 from bisect_ai.provider.rate_limit import Breaker, Headroom, HeldBack, RateLimiter, Ticket
+from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.provider.transport import Exchanged, watched
 
 MOST_ATTEMPTS = 6  # with the backoffs below 16 s at most in all

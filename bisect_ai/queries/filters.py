@@ -14,10 +14,10 @@ from itertools import islice
 from typing import Any
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.duckdb_session import quoted, refused
 from bisect_ai.queries.readers import Source, Spot, Wrapped
-from bisect_ai.queries.records import NO_TIME, WHERE, WINDOW, Row, Shape
-from bisect_ai.queries.sample import inside, microseconds
-from bisect_ai.queries.sql import quoted, refused
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row, inside, microseconds
 from bisect_ai.queries.values import missing, text_of, tidy
 
 JOINED = "scores of another record"
@@ -78,7 +78,7 @@ def holding(rows: Sequence[Mapping[str, Any]], condition: str, types: Mapping[st
     """Whether the condition is true of each row (NULL is not). Raises `QueryError` for a condition that DuckDB refuses."""
     import duckdb
 
-    from bisect_ai.queries.sql import locked
+    from bisect_ai.queries.duckdb_session import locked
 
     bound = [_fitted(row, types) for row in rows]
     statement = f"SELECT coalesce(({condition}\n), false) FROM (SELECT unnest($rows::{_struct(types)}[], max_depth := 2))"
@@ -234,3 +234,8 @@ class Filtered(Wrapped):
         if not seen.types:
             raise QueryError(f"cannot use log.where {condition[:200]!r}: it names no column of the log{self._columns()}")
         return seen.types
+
+
+def filtered(rows: Source, shape: Shape) -> Source:
+    """The rows that count, where any may be left out."""
+    return Filtered(rows, shape) if shape.filters else rows

@@ -14,8 +14,8 @@ from typing import Any
 from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.records import ID_IN_RUN, ORIGIN, Mixed
-from bisect_ai.queries.sample import LogSettings, Mixture, Sample
+from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
+from bisect_ai.queries.sample import LogSettings, Mixed, Mixture, Sample
 
 # Mixtures of versions that are listed; the rest is added up.
 SHOWN = 50

@@ -15,8 +15,7 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.files import log_files
-from bisect_ai.queries.load_log import instead, source_of
+from bisect_ai.queries.files import instead, log_files, source_of
 from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow
 from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading

@@ -11,11 +11,12 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import guessed_columns
-from bisect_ai.queries.filters import Filtered
+from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.normalise import exchange_of, logged_number, scores_of
 from bisect_ai.queries.pairing import ResultRow, keys_of, variables_text
 from bisect_ai.queries.readers import Source
-from bisect_ai.queries.records import Row, Shape, label
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import Row, label
 from bisect_ai.queries.values import embedded, missing, text_of
 
 # The column that tells the answers of one row apart.
@@ -59,7 +60,7 @@ class ResultReading:
         self, shape: Shape, rows: Source, by: tuple[str, ...], pair: str | None, metric: str | None, whole: bool
     ) -> None:
         self._by, self._pair, self._metric, self._whole = by, pair, metric, whole
-        self._shape, self._source = shape, Filtered(rows, shape) if shape.filters else rows
+        self._shape, self._source = shape, filtered(rows, shape)
         self.columns: set[str] = set()
         self.notices: list[str] = []
         # A column that is called like a score and a value of it that is none.

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path, PurePath
-from typing import Any, Literal, get_args
+from pathlib import PurePath
+from typing import Any, Literal, NamedTuple, get_args
 
 from bisect_ai.errors import QueryError
+from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.values import embedded, missing, text_of
+
+Row = Mapping[str, Any]
+WHERE = "left out by where"
+WINDOW = "outside the time window"
+NO_TIME = "no time"
+NO_INPUT = "no input"
+DUPLICATE = "duplicate"
+BAD_LINE = "unreadable"
+# A column with more versions than this is no version.
+MAX_MIXTURES = 1_000
+# A release label, and (name, version) pairs.
+Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
 
 # The first instant inside, and the first after; None: no bound.
 Window = tuple[int | None, int | None]
@@ -59,14 +72,6 @@ def matches(value: str, pattern: str, *, is_path: bool) -> bool:
     own, wanted = PurePath(value).parts, PurePath(pattern).parts
     depth = min(len(own), len(wanted))
     return bool(depth) and all(fnmatchcase(a, b) for a, b in zip(own[-depth:], wanted[-depth:], strict=True))
-
-
-def file_names(paths: Sequence[Path]) -> list[str]:
-    """What each of a log's files is called: its path below the folder that they share, so that a name tells them apart."""
-    if len(paths) == 1:
-        return [paths[0].name]
-    shared = os.path.commonpath([path.absolute().parent for path in paths])
-    return [path.absolute().relative_to(shared).as_posix() for path in paths]
 
 
 # -- times ----------------------------------------------------------------------------------------------------------------
@@ -287,3 +292,48 @@ def _raised(quotas: dict[str, int], sizes: Mapping[str, int], floor: int) -> dic
             quotas[richest] -= 1
             quotas[name] += 1
     return quotas
+
+
+class Light(NamedTuple):
+    """What sampling needs of one row; `logged_id` tells a logged id from a made one.
+
+    `key` orders what is drawn as a whole (the clusters, or the rows themselves) at random, `place` the rows.
+    """
+
+    key: int
+    place: int
+    id: str
+    stratum: str
+    logged_id: bool
+
+
+class Quota(NamedTuple):
+    """How many rows a sample wants of a stratum that holds `distinct` ones."""
+
+    wanted: int
+    distinct: int
+
+
+class Drawn(NamedTuple):
+    """One row that the sample may hold, in full."""
+
+    light: Light
+    record: dict[str, Any]
+
+
+def bare_row(value: Any) -> Row | None:
+    """The columns of a record that is no object; None for what is no record.
+
+    A text is a question (or the object that it quotes as JSON), a list of messages a conversation.
+    """
+    held = embedded(value)
+    if isinstance(held, list) and read_messages(held):
+        return {"messages": held}
+    if isinstance(value, str):
+        return held if isinstance(held, dict) else {"input": value}
+    return None
+
+
+def label(value: Any) -> str | None:
+    """A release label as text; None for none."""
+    return None if missing(value) else text_of(value)

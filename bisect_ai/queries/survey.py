@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import MAX_MIXTURES, Drawn, Light, Mixed, Quota, Row, RowContent, Shape, label
-from bisect_ai.queries.sample import LoggedRelease, ScoreTally
+from bisect_ai.queries.records import RowContent, Shape
+from bisect_ai.queries.sample import MAX_MIXTURES, Drawn, Light, LoggedRelease, Mixed, Quota, Row, ScoreTally, label
 
 # More segments than this is a mistake in the column: a stratum needs queries.
 MAX_STRATA = 1_000
@@ -124,7 +123,7 @@ class RowLog:
 
     def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
         self.format = name
-        self._source: Source = Filtered(source, shape) if shape.filters else source
+        self._source = source
         self._shape = shape
         self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
 

@@ -28,7 +28,7 @@ from bisect_ai.queries.messages import (
     text_of_content,
     tool_results,
 )
-from bisect_ai.queries.records import NO_INPUT, Row
+from bisect_ai.queries.sample import NO_INPUT, Row
 from bisect_ai.queries.values import missing
 
 PART = "part of another record"

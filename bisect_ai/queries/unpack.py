@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.sample import file_names
+from bisect_ai.queries.values import file_names
 
 GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".zip")

@@ -14,9 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
+from bisect_ai.release.file_text import read_bytes, shown
 from bisect_ai.release.git import commit_of, git_output, repository_of
-from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import read_bytes
 
 # The revision that stands for the working tree: tracked files as they lie there, committed or not.
 WORKTREE = "WORKTREE"
@@ -226,3 +225,28 @@ def owner_of_files(side: Checkout, paths: Collection[str]) -> str | None:
     rules = content.decode("utf-8", "replace")
     owners = {code_owner(rules, path) for path in paths}
     return owners.pop() if len(owners) == 1 else None
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """Two revisions of one repository and what becomes of each of their files. Paths are from the top of the repository."""
+
+    good: Checkout
+    bad: Checkout
+    axis_of: Mapping[str, str] = field(repr=False)
+    pinned: Mapping[str, str] = field(repr=False)
+    """Changed files that no cell varies: path to the side that all cells have."""
+    notes: tuple[str, ...] = ()
+
+    def entry(self, path: str) -> FileEntry:
+        """The file as bad has it, else as good has it."""
+        return self.bad.entries.get(path) or self.good.entries[path]
+
+    def shared(self) -> dict[str, tuple[Checkout, FileEntry]]:
+        """The files that are alike in every cell: path to where it is from."""
+        found = {}
+        for path in dict.fromkeys((*self.bad.entries, *self.good.entries)):
+            side = self.good if self.pinned.get(path) == "good" else self.bad
+            if path not in self.axis_of and path in side.entries and side.entries[path].mode != SUBMODULE:
+                found[path] = (side, side.entries[path])
+        return found

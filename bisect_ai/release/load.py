@@ -19,11 +19,10 @@ from typing import Any
 from bisect_ai.canonical import Json, digest, plain
 from bisect_ai.errors import InputError, ReleaseError, Unchanged
 from bisect_ai.release.checkout import Checkout
+from bisect_ai.release.file_text import decode_utf8, did_you_mean, shown
 from bisect_ai.release.frozen import MISSING, FrozenDict, freeze, same
 from bisect_ai.release.git import commit_of, read_blob, repository_of
-from bisect_ai.release.quoting import did_you_mean, shown
 from bisect_ai.release.references import Committed, Keys, McpTools, ReleaseSource, Resolver
-from bisect_ai.release.rooted_files import decode_utf8
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 
 _ENVELOPE = ("release", "axes", "provenance", "digest", "pinned")

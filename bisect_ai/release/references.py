@@ -25,10 +25,18 @@ from typing import Any
 
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
+from bisect_ai.release.file_text import (
+    MAX_FOLDER_BYTES,
+    check_spelling,
+    decode_utf8,
+    did_you_mean,
+    path_inside,
+    read_folder,
+    read_inside,
+    shown,
+)
 from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.openapi import operations
-from bisect_ai.release.quoting import did_you_mean, shown
-from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES, check_spelling, decode_utf8, path_inside, read_folder, read_inside
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 # A place in a release or a parsed file: the keys and list positions that lead to it.

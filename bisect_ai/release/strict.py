@@ -18,8 +18,7 @@ import yaml
 
 from bisect_ai.canonical import MAX_DEPTH, BadRecord, Json, parse_json
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import MAX_BYTES, read_text
+from bisect_ai.release.file_text import MAX_BYTES, read_text, shown
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS: dict[str, bool | None] = {"": None, "~": None}

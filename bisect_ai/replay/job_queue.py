@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import CapReached, Trip
-from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.rate_limit import HeldBack
+from bisect_ai.provider.redaction import describe
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Answer
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.provider.budget import CRUMB, NOTHING, Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import local_hands, patience_of
+from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.interrupts import SELDOM
 from bisect_ai.replay.job_queue import TARGET_SECONDS, JobQueue
 from bisect_ai.replay.trial_jobs import Job

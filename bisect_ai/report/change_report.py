@@ -28,7 +28,8 @@ from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import PROVED
 
 if TYPE_CHECKING:
-    from bisect_ai.report.report_values import DrilledAxis, FlippedQuery, NamedCause, NamedChange, Report
+    from bisect_ai.report.planning_values import FlippedQuery, NamedChange
+    from bisect_ai.report.report_values import DrilledAxis, NamedCause, Report
 
 # Characters of a commit's name that are shown.
 COMMIT = 10

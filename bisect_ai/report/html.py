@@ -19,14 +19,19 @@ from typing import TYPE_CHECKING, TypeVar
 from xml.etree import ElementTree
 
 from bisect_ai.report import figure_data, figures
-from bisect_ai.report.examples import AnswerTable, answer_table
+from bisect_ai.report.card import MOST_TEXT, Card, card_of
+from bisect_ai.report.examples import AnswerTable, Pieces, answer_table, compared
 from bisect_ai.report.figure_data import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
 from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, is_of_watching
 from bisect_ai.report.score_pages import Chart, draw_chart, score_page
-from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.untrusted_text import defuse, one_line, show
+
+# -- the card ------------------------------------------------------------------------------------------------------------
+_PERCENT = re.compile(r"(?<=\d) (?=%)")
+Rows = tuple[tuple[str, tuple[str, ...]], ...]
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -86,11 +91,11 @@ def render(
     `answers`: the table of every replayed query; only a page with one has a script, which filters and sorts it.
     """
     report = read(Report, report)
-    if (page := score_page(report, at)) is not None:
+    if (page := score_page(report)) is not None:
         figure = _chart_picture(page.chart, drawn=pictures is None) if page.chart else None
-        return _written("scores.html", page=page, figure=figure)
+        return _written("scores.html", page=page, card=card_view(report, at), figure=figure)
     drawn = (pictures or draw_all)(report)
-    return _written("page.html", page=arrange(report, at), figures=drawn, answers=answers)
+    return _written("page.html", page=arrange(report), card=card_view(report, at), figures=drawn, answers=answers)
 
 
 def pages(report: ReportLike, answered: Sequence[AnsweredQuery], *, at: Standpoint = HERE) -> list[str]:
@@ -103,7 +108,7 @@ def pages(report: ReportLike, answered: Sequence[AnsweredQuery], *, at: Standpoi
     while table.left:
         table = answer_table(report, answered, start=done)
         done += len(table.lines)
-        found.append(_written("answers.html", page=arrange(report, at), answers=table))
+        found.append(_written("answers.html", page=arrange(report), card=card_view(report, at), answers=table))
     return found
 
 
@@ -137,18 +142,18 @@ def _written(template: str, *, answers: AnswerTable | None = None, **parts: obje
 def render_cell(report: ReportLike, *, draw: bool = True, at: Standpoint = HERE) -> str:
     """What a notebook shows, the card first: static HTML without script, link or image; with `draw` the waterfall as SVG."""
     report = read(Report, report)
-    if (page := score_page(report, at)) is not None:
-        return _cell(page)
+    if (page := score_page(report)) is not None:
+        return _cell(page, card_view(report, at))
     found = figure_data.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):
         ink = _drawn("cell", found, LABELS["waterfall"]).replace(f'"{_INK}"', '"currentColor"')  # light and dark notebooks
         waterfall = f'<div style="max-width:440px;margin:12px 0">{ink}</div>'
-    return _cell(arrange(report, at), waterfall)
+    return _cell(arrange(report), card_view(report, at), waterfall)
 
 
-def _cell(page: object, waterfall: str = "") -> str:
-    return defuse(_environment().get_template("cell.html").render(page=page, waterfall=_trusted(waterfall)))
+def _cell(page: object, card: CardView, waterfall: str = "") -> str:
+    return defuse(_environment().get_template("cell.html").render(page=page, card=card, waterfall=_trusted(waterfall)))
 
 
 def draw_all(report: Report) -> dict[str, Picture]:
@@ -342,3 +347,49 @@ def _declarations(style: str) -> Iterator[tuple[str, str]]:
             yield from (("font-weight", weight) for word, weight in _WEIGHTS.items() if word in value.split()[:2])
         elif key in _PRESENTATION:
             yield key, _WEIGHTS.get(value, value) if key == "font-weight" else value.removesuffix("px")
+
+
+@dataclass(frozen=True)
+class GuiltyDiff:
+    """Where a change is, and both texts in pieces."""
+
+    place: str
+    before: Pieces
+    after: Pieces
+
+
+@dataclass(frozen=True)
+class CardView:
+    """A card ready for a template: `rows` stand before the guilty texts, `after` behind the command."""
+
+    headline: str
+    rows: Rows
+    guilty: tuple[GuiltyDiff, ...]
+    where: tuple[str, ...]
+    command: tuple[str, ...]
+    """Its arguments, quoted: the page breaks no line inside one that fits."""
+    todo: tuple[str, ...]
+    after: Rows
+
+
+def card_view(report: Report, at: Standpoint) -> CardView:
+    """The card of a report, typed `at` that place."""
+    card = card_of(report, at=at)
+    return CardView(
+        headline=_unbroken(card.headline),
+        rows=_titled(card, "Sure", "Loss"),
+        guilty=tuple(GuiltyDiff(each.place, *compared(each.before, each.after, limit=MOST_TEXT)) for each in card.guilty),
+        where=tuple(map(_unbroken, card.told("Where"))),
+        command=tuple(arguments(card.command)),
+        todo=tuple(map(_unbroken, card.told("Do now"))),
+        after=_titled(card, "Who", "Innocent", "Beware", "Cost", "More"),
+    )
+
+
+def _titled(card: Card, *titles: str) -> Rows:
+    return tuple((title, tuple(map(_unbroken, lines))) for title, lines in card.rows if title in titles)
+
+
+def _unbroken(text: str) -> str:
+    """A number and its per cent sign on one line."""
+    return _PERCENT.sub("\u00a0", text)

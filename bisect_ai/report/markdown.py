@@ -25,7 +25,8 @@ from bisect_ai.report.phrases import (
     measured_phrase,
     share_phrase,
 )
-from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import MARKDOWN, Quoting, fence, inline, quote_lines, show
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines

@@ -13,7 +13,7 @@ from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists
+from bisect_ai.report.page_parts import Fact, PageList, decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     UNKNOWN,
     WHOLE,
@@ -31,20 +31,12 @@ from bisect_ai.report.phrases import (
     scale_of,
     share_phrase,
 )
-from bisect_ai.report.report_values import (
-    UNMEASURED,
-    NamedCause,
-    NamedChange,
-    Report,
-    tone_of,
-)
-from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, tone_of
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-# Verdicts whose title is not their kind.
-_TITLES = {"cause": "Cause found", **dict.fromkeys(UNMEASURED, "No verdict")}
 MOST_CHANGES = 25  # unfolded changes of an axis; the JSON report has all
 OPEN_NAMED, OPEN_OTHERS = 8, 2  # unfolded from the start: those that were measured, and the first of others
 MOST_EXAMPLES = 8  # the table of answers has all
@@ -118,7 +110,6 @@ class Page:
     releases: tuple[str, str]
     kind: str
     tone: str
-    card: CardView
     sentence: str
     roles: tuple[str, str]
     """What the two releases are: good, and bad or a candidate fix."""
@@ -138,10 +129,11 @@ class Page:
     decided: tuple[PageList, ...]
 
 
-def arrange(report: Report, at: Standpoint = HERE) -> Page:
-    """The page of a report; commands on it are typed `at` that place."""
+def arrange(report: Report) -> Page:
+    """The page of a report, below its card."""
     verdict = report.verdict
-    kind = _TITLES.get(verdict.kind) or one_line(verdict.kind).replace("_", " ").capitalize()
+    known = {"cause": "Cause found", **dict.fromkeys(UNMEASURED, "No verdict")}
+    kind = known.get(verdict.kind, one_line(verdict.kind).replace("_", " ").capitalize())
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
         title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}" if report.good else kind,
@@ -149,7 +141,6 @@ def arrange(report: Report, at: Standpoint = HERE) -> Page:
         releases=names,
         kind=kind,
         tone=tone_of(report),
-        card=card_view(report, at),
         sentence=verdict_sentence(report),
         roles=("good", tables.second(report)),
         verified=tuple(verified_lines(report, quoting=PLAIN)),

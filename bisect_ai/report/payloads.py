@@ -17,20 +17,14 @@ from bisect_ai.report import markdown
 from bisect_ai.report.change_report import whose
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import cause_phrase, share_phrase
-from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, tone_of
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, question_of, tone_of
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/verdict@1"
 # Characters of a sentence in a chat.
 LONGEST = 2000
-
-
-def question_of(report: Report) -> str:
-    """What was asked: the command's name."""
-    asked: dict[str, object] = {"gate": report.gate, "audit": report.audit, "verify": report.verify, "canary": report.canary}
-    asked |= {"drift": report.drift, "onset": report.onset, "compare": report.compare}
-    return next((name for name, block in asked.items() if block is not None), "run")
 
 
 def outcome_of(report: Report) -> str:

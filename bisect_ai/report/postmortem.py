@@ -22,13 +22,14 @@ from bisect_ai.report.phrases import (
     scale_of,
     share_phrase,
 )
+from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.postmortem_values import (
     BlastRadius,
     HitQuery,
     PostmortemFacts,
     ReturnedModel,
 )
-from bisect_ai.report.report_values import NamedChange, Report, ReportLike
+from bisect_ai.report.report_values import Report, ReportLike
 from bisect_ai.report.run_blocks import JudgeBlock
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
 from bisect_ai.report.verdict_sentence import verdict_sentence

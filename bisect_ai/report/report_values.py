@@ -285,3 +285,10 @@ def outcome(good: ShownAnswer | None, bad: ShownAnswer | None, *, higher_is_bett
     if good.score == bad.score:
         return SAME
     return BROKE if (bad.score < good.score) == (higher_is_better is not False) else MENDED
+
+
+def question_of(report: Report) -> str:
+    """What was asked: the command's name."""
+    asked: dict[str, object] = {"gate": report.gate, "audit": report.audit, "verify": report.verify, "canary": report.canary}
+    asked |= {"drift": report.drift, "onset": report.onset, "compare": report.compare}
+    return next((name for name, block in asked.items() if block is not None), "run")

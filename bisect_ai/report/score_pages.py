@@ -12,10 +12,9 @@ from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.json_edge import Interval
 from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view
+from bisect_ai.report.page_parts import Fact, PageList
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, negated, scale_of
 from bisect_ai.report.report_values import Report, is_of_watching, tone_of
-from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -84,7 +83,6 @@ class ScorePage:
     roles: tuple[str, str]
     kind: str
     tone: str
-    card: CardView
     sentence: str
     lists: tuple[PageList, ...]
     facts: tuple[Fact, ...] = ()
@@ -93,29 +91,29 @@ class ScorePage:
     examples: tuple[Example, ...] = ()
 
 
-def score_page(report: Report, at: Standpoint = HERE) -> ScorePage | None:
-    """The page of a report without combinations, commands on it typed `at` that place; None: the report has combinations."""
+def score_page(report: Report) -> ScorePage | None:
+    """The page of a report without combinations, below its card; None: the report has combinations."""
     names = (one_line(report.good), one_line(report.bad))
     if report.canary:
         chart = Chart(
             "looks", "How the interval tightened", "Loss with its interval, by number of answers", _LOOKS, tightening(report)
         )
-        page = _page(report, at, canary_report.parts(report), names, ("baseline", "canary"))
+        page = _page(report, canary_report.parts(report), names, ("baseline", "canary"))
         return replace(page, facts=tuple(_canary_facts(report)), chart=chart)
     if is_of_watching(report):
-        return _page(report, at, watch_report.parts(report), (names[0] or "the log",) * 2, ("then", "now"))
+        return _page(report, watch_report.parts(report), (names[0] or "the log",) * 2, ("then", "now"))
     if report.compare:
         chart = Chart(
             "losses", "Loss with its interval", "Losses with their intervals beside the tolerance", _LOSSES, forest(report)
         )
-        page = _page(report, at, comparison.parts(report), names, ("good", "bad"))
+        page = _page(report, comparison.parts(report), names, ("good", "bad"))
         examples = tuple(example_of(each, "bad") for each in report.examples)
         return replace(page, facts=tuple(_comparison_facts(report)), chart=chart, examples=examples)
     return None
 
 
 def _page(
-    report: Report, at: Standpoint, parts: Sequence[canary_report.CanaryPart], names: tuple[str, str], roles: tuple[str, str]
+    report: Report, parts: Sequence[canary_report.CanaryPart], names: tuple[str, str], roles: tuple[str, str]
 ) -> ScorePage:
     """What all pages have; the looks are drawn, so they have no table here."""
     kind = one_line(report.verdict.kind).replace("_", " ").capitalize()
@@ -126,7 +124,6 @@ def _page(
         roles=roles,
         kind=kind,
         tone=tone_of(report),
-        card=card_view(report, at),
         sentence=verdict_sentence(report),
         lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
         tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},

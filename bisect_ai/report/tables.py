@@ -12,13 +12,8 @@ from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TA
 
 if TYPE_CHECKING:
     from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
-    from bisect_ai.report.report_values import (
-        NamedCause,
-        NamedChange,
-        Report,
-        ReportedSuspect,
-        ShownCall,
-    )
+    from bisect_ai.report.planning_values import NamedChange, ReportedSuspect, ShownCall
+    from bisect_ai.report.report_values import NamedCause, Report
 
 # Kinds of effects with their columns: one in which nothing was measured is not shown.
 _EFFECTS = (("introduced", ALONE), ("reverted", TAKEN_BACK), ("shapley", FAIR_SHARE))

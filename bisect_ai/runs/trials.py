@@ -18,15 +18,15 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
 from bisect_ai.provider.budget import GRACE_SECONDS, ONE_CALL, Account, when_reserved
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import Engine
-from bisect_ai.replay.engine import Round as Handed
+from bisect_ai.replay.engine import Engine, Round
 from bisect_ai.replay.job_queue import Health
 from bisect_ai.replay.trial_jobs import Done, Job, identity_of
+from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import FinishedTrial, Observation
 from bisect_ai.runs.prepared import Prepared, score_key
-from bisect_ai.runs.question import Composed, Digests, Ground
+from bisect_ai.runs.question import Composed, Ground
 from bisect_ai.scoring.scorer_charges import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import ConstantScore, Scoring, is_overdue
@@ -75,7 +75,7 @@ class TrialRound:
     """Trials under way, in the order in which their outcomes will be told; an outcome stands where none had to be asked for."""
 
     planned: list[_Planned | Outcome]
-    handed: Handed
+    handed: Round
     places: dict[int, int]
 
 

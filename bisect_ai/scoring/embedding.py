@@ -102,7 +102,7 @@ class Embedder:
 
     async def _embed_texts(self, texts: list[str]) -> str | None:
         """Embeds them, in parts; why one of the parts could not be."""
-        from bisect_ai.provider.failure_text import describe
+        from bisect_ai.provider.redaction import describe
         from bisect_ai.provider.retry import CallFailed, RequestTally
 
         for start in range(0, len(texts), EMBEDDED_TOGETHER):

@@ -21,8 +21,7 @@ from bisect_ai.canonical import BadRecord, parse_json, plain
 from bisect_ai.errors import ConfigError, InputError, StoreError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring.answer_scorers import OPENING, REFUSALS
-from bisect_ai.scoring.kinds import FAIR, Bounds, logged_text
+from bisect_ai.scoring.kinds import FAIR, OPENING, REFUSALS, Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 from bisect_ai.targets.answer import Answer
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest, parse_json
 from bisect_ai.errors import ConfigError, without_plugins
-from bisect_ai.provider.failure_text import describe
-from bisect_ai.provider.redaction import redact
+from bisect_ai.provider.redaction import describe, redact
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import answer_scorers, embedding, kinds

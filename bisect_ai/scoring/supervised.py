@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bisect_ai.errors import TargetFailure
-from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.redaction import describe
 from bisect_ai.provider.watchdog import AtWork
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import kinds

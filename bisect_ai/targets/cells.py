@@ -19,8 +19,7 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import ConfigError
-from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, file_value
-from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, FileSplit, file_value
 from bisect_ai.targets.programs import ProgramEnded, run_once
 from bisect_ai.targets.workplace import Cell, Workplace, alone
 

@@ -26,14 +26,13 @@ from urllib.parse import urlsplit
 from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
-from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
 from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
+from bisect_ai.provider.redaction import describe, keep_secret, line_of, redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import Unread, posted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.answer import MISSING, Answer, joined_text, sound_scores
-from bisect_ai.targets.pipeline import message_text
+from bisect_ai.targets.answer import MISSING, Answer, joined_text, message_text, sound_scores
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
 
 # That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there.
@@ -179,7 +178,7 @@ class HttpTarget:
             raise ServiceError(f"no connection to {parts.netloc} within {CONNECT_SECONDS:g} s") from error
         except aiohttp.ClientResponseError as error:
             raise ServiceError(f"the service's answer is no HTTP: {error.message}") from error
-        if status >= 400 and status != 422:  # 422: the service cannot run this combination, which is an answer
+        if status >= 400 and status != 422:
             told = redact(received[:4096].decode("utf-8", "replace"))[:200]
             raise ServiceError(f"the service answered with status {status}: {told}")
         return _read_reply(status, received)

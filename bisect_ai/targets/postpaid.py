@@ -12,7 +12,7 @@ from typing import Any
 
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.budget import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held, trip
-from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.redaction import describe
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer, Target, as_answer
 

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bisect_ai.provider.failure_text import line_of, redact
+from bisect_ai.provider.redaction import line_of, redact
 
 if TYPE_CHECKING:
     import psutil

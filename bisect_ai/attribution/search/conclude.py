@@ -18,10 +18,10 @@ import numpy as np
 from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import RESTORED, Attribution, Cause, CellValue, Effect, Estimate, Mode, Problem, Rollback
-from bisect_ai.attribution.search.acting import mode_of
+from bisect_ai.attribution.search.back_sets import mode_of
 from bisect_ai.attribution.search.calls_needed import calls_needed
+from bisect_ai.attribution.search.net_tests import table_of_all
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
-from bisect_ai.attribution.search.whole_table import table_of_all
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 

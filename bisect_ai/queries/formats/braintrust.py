@@ -20,7 +20,7 @@ from bisect_ai.queries.formats.field_table import (
     said_message,
     take,
 )
-from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.traces import PART, Call, Dialect, Kind, Made, Span, records, trace_records
 
 ROW = {

@@ -10,8 +10,7 @@ from bisect_ai.queries.documents import expanded
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, rest, take
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
-from bisect_ai.queries.records import DUPLICATE
-from bisect_ai.queries.sample import EPOCH
+from bisect_ai.queries.sample import DUPLICATE, EPOCH
 from bisect_ai.queries.traces import FRAGMENT, PART, Call, Dialect, Kind, Made, Span, trace_records
 from bisect_ai.queries.values import embedded, unquoted
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, json_object
 from bisect_ai.errors import BisectError
-from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.redaction import describe
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
 from bisect_ai.targets.wire.event_streams import changed_stream, whole_answer
