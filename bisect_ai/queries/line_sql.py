@@ -17,14 +17,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bisect_ai.queries.duckdb_session import literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sql import EMPTY, USER, contains_any, json_path, literal, quoted
+from bisect_ai.queries.sql import EMPTY, USER, contains_any, json_path
 from bisect_ai.queries.values import MAX_LINE
 
 # Bytes that are searched for one line.
 BLOCK = 2**18
-END = 10
+END = 10  # the byte of a line feed
 
 
 class LineIndex:
@@ -68,7 +69,7 @@ _SPELT = [form(word) for word in ("NaN", "inf", "infinity") for form in (str, st
 NO_NUMBER = tuple(dict.fromkeys(sign + word for word in _SPELT for sign in ("", "-")))
 # Names that may be numbers which DuckDB writes in another way than we do.
 FRACTION = r"^-?\d+(\.|e|E|\d{18})"
-LOW64 = f"{2**64 - 1}::UHUGEINT"
+LOW64 = f"{2**64 - 1}::UHUGEINT"  # md5 has 128 bits; `survey` draws by 64
 NOTHING = "NULL::VARCHAR"
 MEMBERS = "bisect_ai_members"
 # Letters that questions begin with which may be JSON or marked up.

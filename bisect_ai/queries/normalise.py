@@ -31,11 +31,13 @@ KINDS = (TRUNCATED, IMAGE, AUDIO, VIDEO, FILE)
 NOTHING_LOST = frozenset[str]()
 _BY_WORD = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 HINTS = ("runcated", "RUNCATED", ";base64,", "@@@langfuseMedia", " omitted")
+# How producers mark that they left out the rest of a text.
 _CUT = re.compile(
     r"litellm_truncated|<truncated\b|\[[\W_]{0,4}(?:content |text |output )?truncated\b|\((?:…|\.{3})? ?truncated\)"
     r"|(?:…|\.{3}) ?\[?truncated\b|\d (?:more )?char(?:acter)?s (?:truncated|omitted)",
     re.IGNORECASE,
 )
+# An image or a file that stands in the text as a reference or as base64.
 _MEDIA = re.compile(r"@@@langfuseMedia:type=(\w{1,20})/|data:(\w{1,20})/[\w.+-]{1,80}(?:;[\w=.-]{1,80}){0,4};base64,")
 # Words of which one is in every content that has lost anything: a cheap test before the exact one.
 MAYBE = (

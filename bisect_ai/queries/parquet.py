@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
-from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, Shape, content_id, label
-from bisect_ai.queries.sql import locked, quoted, refused, safe_name
+from bisect_ai.queries.records import Shape, content_id
+from bisect_ai.queries.sample import EPOCH, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, label
 from bisect_ai.queries.survey import (
     EXAMPLES,
     MAX_STRATA,
@@ -30,9 +30,8 @@ from bisect_ai.queries.survey import (
     too_many_strata,
     within_bounds,
 )
-from bisect_ai.queries.values import embedded, missing, text_of, tidy
+from bisect_ai.queries.values import embedded, file_names, missing, text_of, tidy
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000
 NUMERIC = (

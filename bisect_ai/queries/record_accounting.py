@@ -14,8 +14,8 @@ from typing import Any
 from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.records import ID_IN_RUN, ORIGIN, Mixed
-from bisect_ai.queries.sample import LogSettings, Mixture, Sample
+from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
+from bisect_ai.queries.sample import LogSettings, Mixed, Mixture, Sample
 
 # Mixtures of versions that are listed; the rest is added up.
 SHOWN = 50
@@ -171,6 +171,7 @@ def _column_notices(queries: Sequence[Query]) -> list[str]:
     for column in COLUMNS:
         values = [None if (value := query.get(column)) is None else str(value) for query in queries]
         repeated, groups = _repeated(values)
+        # A column that a tenth lacks names no groups.
         if sum(value is not None for value in values) >= 0.9 * len(queries) and repeated >= PLAIN * len(queries) and groups > 1:
             return [
                 f"{repeated:,} of {len(queries):,} sampled queries share a {column} with another one and count as independent: name it "

@@ -17,18 +17,19 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import line_sql
-from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.duckdb_session import locked
+from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.line_sql import LineIndex
 from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
-from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Row, Shape
-from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.sql import MAX_GROUPS, locked
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import NO_INPUT, Drawn, LogSettings, Quota, Row
+from bisect_ai.queries.sql import MAX_GROUPS
 from bisect_ai.queries.survey import EXAMPLES, MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.values import embedded, file_names
 
 # Bytes from which on DuckDB is faster by more than it takes to start.
 LARGE = 64 * 2**20
-MAX_NAMES, MAX_SCORES = 200, 50
+MAX_NAMES, MAX_SCORES = 200, 50  # wider logs are left to the strict reader: SQL over all of it would be too long
 # Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all.
 FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
 
@@ -46,15 +47,15 @@ class StagedLines(RowLog):
     """A `Log` of JSON lines in which most rows are plain."""
 
     def __init__(self, paths: Sequence[Path], source: Source, shape: Shape, *, cap: int | None) -> None:
-        super().__init__(source, shape, cap=cap, name="jsonl")
+        super().__init__(filtered(source, shape), shape, cap=cap, name="jsonl")
         self._paths, self._names = paths, file_names(paths)
         self._stack = ExitStack()
         self._connection: Any = None
         self._indexes: list[LineIndex] = []
+        # Their places, and the hashes of their ids.
         self._doubtful: dict[Spot, int] = {}
-        """Their places, and the hashes of their ids."""
+        # The stratum of each group of plain rows that can be asked.
         self._strata: dict[int, str] = {}
-        """The stratum of each group of plain rows that can be asked."""
 
     def survey(self) -> Survey:
         """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""
