@@ -22,10 +22,9 @@ from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.onset_facts import ScoreSeries, onset_of
 from bisect_ai.facts.saved_runs import finished_run, first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
-from bisect_ai.queries.labels import microseconds
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.sample import Sample
+from bisect_ai.queries.sample import Sample, microseconds
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair, load_side
 from bisect_ai.report.json_edge import Value, as_mapping, read
@@ -48,7 +47,7 @@ from bisect_ai.report.postmortem_values import (
 )
 from bisect_ai.report.report_values import Report
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepare import revisions_of_run, settle
+from bisect_ai.runs.prepare import releases_of_run, settle
 from bisect_ai.store.trial_store import Store
 
 V = TypeVar("V", bound=Value)
@@ -117,7 +116,7 @@ def _files_now(settings: Mapping[str, Any], config: Path | None, log: str | None
         return Files(unknown=(f"{named} was not found, so releases and log could not be read: name it with --config",))
     try:
         given = {} if log is None else {"log": {"path": str(Path(log).absolute())}}
-        read, folder = settle({**given, **revisions_of_run(settings, config)}, config=config)
+        read, folder = settle({**given, **releases_of_run(settings, config)}, config=config)
     except BisectError as error:
         return Files(unknown=(f"the settings could not be read: {error}",))
     files = Files(config=read)

@@ -22,7 +22,7 @@ from bisect_ai.canonical import plain
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
 from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
-from bisect_ai.provider.failure_text import describe, redact_all
+from bisect_ai.provider.redaction import describe, redact_all
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
@@ -32,7 +32,7 @@ from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.suite_files import SUITES, SuiteCase
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepare import prepare, revisions_of_run, settle
+from bisect_ai.runs.prepare import prepare, releases_of_run, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.store.artefacts import write_new_files
@@ -61,7 +61,7 @@ class SuiteQueries:
 def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path, log: str | None = None) -> str:
     """Write the suite of a stored run into `folder`, which is made; says what was done. Raises `InputError`, `StoreError`."""
     found, chosen, sign = _chosen(run, store)
-    queries = _logged(config, log, revisions_of_run(read_run(store, found).settings, config))
+    queries = _logged(config, log, releases_of_run(read_run(store, found).settings, config))
     cases = [*_cases("broken", chosen.broken, queries), *_cases("control", chosen.controls, queries)]
     if not any(case["kind"] == "broken" for case in cases):
         raise InputError(

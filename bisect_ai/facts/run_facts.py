@@ -17,22 +17,22 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair
 from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
-from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.report_values import AnsweredQuery, Report
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.preflight import refuse
-from bisect_ai.runs.prepare import named, prepare, revisions_of_run, settle
+from bisect_ai.runs.prepare import compared_by_run, named, prepare, releases_of_run, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.store.recovery import Damage
 from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
+    from bisect_ai.runs.ledger import Watch
     from bisect_ai.runs.outcomes import Outcomes
-    from bisect_ai.runs.study import Study, Watch
+    from bisect_ai.runs.study import Study
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 
@@ -298,7 +298,7 @@ def load(run: str, *, store: str | Path = ".bisect-ai", config: str | Path | Non
 def _sample_of(run_settings: Mapping[str, Any], config: Path) -> Sample | None:
     """The sample of a stored run, drawn again as its settings file says; None when it is not the same or cannot be drawn."""
     try:
-        settled, folder = settle(revisions_of_run(run_settings, config), config=config)
+        settled, folder = settle(releases_of_run(run_settings, config), config=config)
         sample = prepare(settled, folder=folder).sample
     except BisectError:
         return None
@@ -345,12 +345,13 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
 
 
 def _candidate_pairs(config: Path, settings: Any) -> Iterator[dict[str, Release]]:
-    """The pairs that the run may have compared: what the settings file names, else its names as revisions."""
-    settled, folder = settle(revisions_of_run(settings, config), config=config)
+    """The pairs that the run may have compared: what the settings file names, else what it read then."""
+    settled, folder = settle(releases_of_run(settings, config), config=config)
     rules = settled.repository
     yield _pair_of_run(settled.good, settled.bad, folder, rules)
     try:
-        yield _pair_of_run({"git": settings["good"]["name"]}, {"git": settings["bad"]["name"]}, folder, rules)
+        then = compared_by_run(settings)
+        yield _pair_of_run(then["good"], then["bad"], folder, rules)
     except InputError:
         return
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.canonical import digest
 from bisect_ai.config import (
     FILE,
@@ -30,10 +31,11 @@ from bisect_ai.provider.redaction import obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.release.checkout import FileSplit
 from bisect_ai.release.load import changed_axes, check_pair
 from bisect_ai.release.pair import load_pair
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
+from bisect_ai.runs.question import Bisection
 from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.targets.answer import Target
@@ -58,10 +60,16 @@ def settle(given: Mapping[str, Any], *, config: str | Path | None, queries: Any 
     return settled, folder
 
 
-def revisions_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
-    """Good and bad of a run as settings, where its settings file names none: then they were git revisions of the command line."""
+def releases_of_run(settings: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Good and bad of a run as settings, where its settings file names none: then the command line did."""
     written = heed_secrets_of(config)
-    return {side: {"git": settings[side]["name"]} for side in ("good", "bad") if side not in written}
+    return {side: release for side, release in compared_by_run(settings).items() if side not in written}
+
+
+def compared_by_run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Good and bad as the run had them: the files that it read, else git revisions."""
+    files = {side: path for side, path in (settings.get("files") or {}).items() if Path(path).is_file()}
+    return {side: files.get(side, {"git": settings[side]["name"]}) for side in ("good", "bad")}
 
 
 def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = False) -> Prepared:
@@ -109,6 +117,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
         metric,
         target,
         partial(_first_target, make),
+        Bisection(design_search),
         (*(files.notes if files else ()), *sample.notices, *notices),
     )
 

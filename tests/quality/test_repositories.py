@@ -123,3 +123,37 @@ def test_what_follows_a_run_of_two_revisions_needs_no_names_in_the_settings(
     assert "fixed: " in typed("verify", run, "back.yaml")
     git(shop, "checkout", "-q", "v1.2", "--", "prompts/system.md")
     assert "fixed: " in typed("verify", run, "WORKTREE")
+
+
+def test_what_follows_a_run_of_two_files_of_the_command_line_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings file, in another folder, names neither release: those that the run read are taken."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    program = (
+        "def answer(query, release):\n    return 'no' if release['prompt'] == 'new' and int(query.id[1:]) % 4 == 0 else 'yes'\n"
+    )
+    (tmp_path / "set/app.py").write_text(program)
+    for side, prompt in (("a", "old"), ("b", "new")):
+        (tmp_path / f"{side}.yaml").write_text(f"release: {side}\naxes: {{prompt: {prompt}, model: {side}, tools: {side}}}\n")
+    rows = [{"id": f"q{i}", "input": f"question {i}", "reference": "yes"} for i in range(300)]
+    (tmp_path / "set/log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = "log: {path: log.jsonl}\ntarget: {kind: python, function: 'app:answer'}\nscorers: [{kind: exact, name: right}]\n"
+    (tmp_path / "set/bisect.yaml").write_text(settings)
+
+    def typed(*words: str) -> str:
+        done = CliRunner().invoke(main, [*words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    typed("run", "set/bisect.yaml", "--good", "a.yaml", "--bad", "b.yaml")
+    (run,) = (line.split()[0] for line in typed("runs", "--store", "set/.bisect-ai").splitlines() if "cause" in line)
+    where = ("--config", "set/bisect.yaml")
+    (tmp_path / "set/bisect.yaml").write_text(settings + "good: ../b.yaml\n")
+    typed("report", run, *where, "--write-rollback", "back.yaml")
+    (tmp_path / "set/bisect.yaml").write_text(settings)
+    assert load_release(tmp_path / "back.yaml").axes["prompt"] == "old"
+    assert "could not be read" not in typed("report", run, *where, "--postmortem")
+    assert "broken queries" in typed("report", run, *where, "--regression-suite", "pytest")
+    assert "fixed: " in typed("verify", run, "back.yaml", *where)

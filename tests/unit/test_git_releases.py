@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 import bisect_ai
@@ -20,10 +21,11 @@ from bisect_ai.facts.change_facts import git_command
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.check import tree_of
 from bisect_ai.release.diff import diff
-from bisect_ai.release.pair import ReleasePair, RepositoryRules, load_beside, load_pair
+from bisect_ai.release.git import RepositoryRules
+from bisect_ai.release.pair import ReleasePair, load_beside, load_pair
 from bisect_ai.release.provenance import traced
 from bisect_ai.report import terminal
-from bisect_ai.report.tree import render_diff
+from bisect_ai.report.planning_text import render_diff
 from bisect_ai.runs.prepare import prepare
 
 SYSTEM = "You answer for a shop.\n\nBe brief.\n\nUse the field names of the tool.\n"
@@ -125,6 +127,20 @@ def test_a_change_is_named_by_file_and_line_and_a_renamed_json_field_is_one(repo
         "model config/model.yaml:2",
         "rest src/app.py",
     ]
+
+
+def test_a_renamed_field_of_tools_in_yaml_is_one_change_and_a_note_beside_it_stays(repo: Path) -> None:
+    tools = yaml.safe_dump(json.loads(TOOLS), sort_keys=False)
+    commit(repo, {"tools/more.yaml": f"# the desk's tools\n{tools}", "config/plain.yaml": "a: 1\n"}, "YAML")
+    git(repo, "tag", "yaml")
+    worse = f"# tools of the desk\n{tools}".replace("customer_id", "customerId")
+    commit(repo, {"tools/more.yaml": worse, "config/plain.yaml": "a: 2 # two\n"}, "House style")
+    good, bad, _ = pair_of(repo, good="yaml", bad="HEAD", axes={"tools": ["tools/**"]})
+    tree = diff(good, bad)
+    assert paths(tree) == ["tools tools/more.yaml:get.parameters.customer_id", "rest config/plain.yaml"]
+    assert tree.apply([]) == good.axes and tree.apply(tree.changes) == bad.axes
+    found = {c.path: p for c, p in traced(tree, good, bad, tree.changes).items()}["tools/more.yaml:get.parameters.customer_id"]
+    assert (found["file"], found["line"]) == ("tools/more.yaml", 6)
 
 
 def test_a_short_file_of_which_every_line_changed_is_named_by_its_first_line(repo: Path) -> None:

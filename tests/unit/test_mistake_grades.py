@@ -404,7 +404,7 @@ def test_a_function_that_asks_for_an_axis_that_is_not_there_hears_which_are(fold
 
 
 def test_events_that_are_not_there_are_no_log(folder: Path) -> None:
-    live = {"live.jsonl": "\n".join(json.dumps({**row, "score": 1.0}) for row in ROWS)}
+    live = {"live.jsonl": "\n".join(json.dumps({**row, "scores": {"ok": 1.0}}) for row in ROWS)}
     words = "onset live.jsonl --events deploy.jsonl"
     nowhere = Mistake("events", live, "cannot read the events", "no such file", "correct the path", words)
     code, message = message_of(nowhere, folder)

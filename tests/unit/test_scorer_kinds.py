@@ -266,6 +266,9 @@ def test_a_function_named_in_the_list_is_imported(tmp_path: Path) -> None:
         ("exact", "scorers is a str"),
         (["exact"], r"scorers\[0\] is a str"),
         ([{"kind": "exat"}], "unknown kind 'exat'; did you mean 'exact'"),
+        ([{"kind": "equals"}], "unknown kind 'equals'; did you mean 'exact'"),
+        ([{"kind": "llm-rubric"}], "unknown kind 'llm-rubric'; did you mean 'judge'"),
+        ([{"kind": "vibes"}], "unknown kind 'vibes'; use one of exact, contains"),
         ([{}], "unknown kind None"),
         (
             [{"kind": "exact", "ignorecase": True}],

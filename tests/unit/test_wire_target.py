@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from bisect_ai.errors import Infeasible
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell, fill_like
-from bisect_ai.targets.wire.release_pieces import argument_renames, merged_schema, pieces_of
+from bisect_ai.targets.wire.release_pieces import argument_renames, files_read, merged_schema, model_name, pieces_of
 from bisect_ai.targets.wire.request_shapes import ChatShape, TextSpot
 from tests.faults.provider import Provider
 from tests.wire_shop import BAD, GOOD, QUERIES, SYSTEM, shop
@@ -190,3 +192,27 @@ def test_documents_that_no_question_needs_are_no_part_that_was_not_measured(prov
     assert "corpus.documents.p3" in told
     asks._found["corpus.documents.p1"] = 1
     assert asks.remarks == ()
+
+
+def as_files(axes: Mapping[str, Any]) -> dict[str, Any]:
+    """A release as paths of a repository give it: file to text."""
+    tools = {f"tools/{i}.json": json.dumps(tool, indent=1) for i, tool in enumerate(axes["tools"])}
+    return {
+        "model": {"config/model.yaml": "".join(f"{name}: {value}\n" for name, value in axes["model"].items())},
+        "prompt": {"prompts/system.md": axes["prompt"]["system"]},
+        "tools": tools,
+    }
+
+
+def test_files_of_a_revision_say_what_passes_the_wire(target: Any, provider: Provider) -> None:
+    """Axes that are paths hold texts: the tools and the model in them are read, what is not JSON or YAML there cannot be composed."""
+    good, bad = as_files(GOOD), as_files(BAD)
+    assert model_name(bad) == "openai/gpt-new"
+    assert {piece.kind for piece in pieces_of(files_read(good), files_read(bad))} == {"model", "sampling", "text", "tool"}
+    agent = target("openai_agent.py", good, bad)
+    assert agent(Query(QUERIES[0]), good, 0).text == "You have 1 orders."
+    sent = provider.requests[-1].body
+    assert sent["model"] == "gpt-old" and "customer_id" in json.dumps(sent["tools"]) and "schema names" in json.dumps(sent)
+    half = {**bad, "model": {"config/model.yaml": "model: [openai/gpt-new\n"}}
+    with pytest.raises(Infeasible, match=r"cannot be composed on the wire: cannot read config/model\.yaml"):
+        agent(Query(QUERIES[0]), half, 0)

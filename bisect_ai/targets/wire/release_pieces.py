@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.release.references import parsed_by_suffix
 from bisect_ai.release.renames import field_renames
 from bisect_ai.release.tools import Tool, is_tools_axis, read_tools
 
@@ -25,6 +26,7 @@ SAMPLING = frozenset(
     )
 )
 _DOCUMENTS = ("corpus", "document", "knowledge")
+_DATA = (".json", ".yaml", ".yml")
 Place = tuple[str | int, ...]
 
 
@@ -44,6 +46,24 @@ class WirePiece:
         return ".".join(map(str, self.place))
 
 
+def files_read(axes: Axes) -> dict[str, Any]:
+    """The axes, with what the files of data say in those of tools and of models that are files of a revision.
+
+    Raises `ReleaseError` for a file that is no JSON or YAML.
+    """
+    return {axis: _read(axis, value) for axis, value in axes.items()}
+
+
+def _read(axis: str, value: Any) -> Any:
+    is_tools = is_tools_axis(axis)
+    if not (is_tools or "model" in axis.casefold()) or not isinstance(value, Mapping):
+        return value
+    if not value or not all(isinstance(text, str) and name.endswith(_DATA) for name, text in value.items()):
+        return value
+    found = {name: parsed_by_suffix(text, name) for name, text in value.items()}
+    return [tool for each in found.values() for tool in (each if isinstance(each, list) else [each])] if is_tools else found
+
+
 def pieces_of(good: Axes, bad: Axes) -> list[WirePiece]:
     """What differs between the releases. Raises `ConfigError` naming what no request can hold."""
     found = []
@@ -55,10 +75,11 @@ def pieces_of(good: Axes, bad: Axes) -> list[WirePiece]:
 
 
 def model_name(release: Axes) -> str:
-    """The model that a release names; empty: it names none."""
-    axis = release.get("model")
-    named = axis.get("model") if isinstance(axis, Mapping) else axis
-    return named if isinstance(named, str) else ""
+    """The model that a release names, in a file of a revision too; empty: it names none."""
+    axis = files_read({"model": release.get("model")})["model"]
+    held = [axis, *(each for each in axis.values() if isinstance(each, Mapping))] if isinstance(axis, Mapping) else [axis]
+    names = [each.get("model") if isinstance(each, Mapping) else each for each in held]
+    return next((name for name in names if isinstance(name, str)), "")
 
 
 def _tools(axis: str, good: Any, bad: Any) -> Iterator[WirePiece]:

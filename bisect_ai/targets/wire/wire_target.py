@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import BadRecord, digest, parse_json, plain
-from bisect_ai.errors import BisectError, ConfigError, Infeasible, TargetFailure
+from bisect_ai.errors import BisectError, ConfigError, Infeasible, ReleaseError, TargetFailure
 from bisect_ai.provider.completion import Completions
-from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.prices import checked_prices, total
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.retry import Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
@@ -42,7 +42,7 @@ from bisect_ai.targets.wire.exchanges import (
     usage_of_exchange,
 )
 from bisect_ai.targets.wire.proxy import WireProxy, WireTrial, asking_of, new_token
-from bisect_ai.targets.wire.release_pieces import checked_tools, model_name, pieces_of
+from bisect_ai.targets.wire.release_pieces import checked_tools, files_read, model_name, pieces_of
 from bisect_ai.targets.wire.request_shapes import Body
 from bisect_ai.targets.workplace import Cell, Workplace
 
@@ -78,9 +78,10 @@ class WireTarget:
         requests: int | None = None,
     ) -> None:
         _check(settings)
-        checked_tools(good, bad)
+        sides = files_read(good), files_read(bad)
+        checked_tools(*sides)
         self._settings, self._folder = settings, folder.absolute()
-        self._pieces = pieces_of(good, bad)
+        self._pieces = pieces_of(*sides)
         self._sides = {digest(dict(axes)): side for side, axes in (("good", good), ("bad", bad))}
         self._seconds = positive(settings, "deadline", 180)
         self.deadline = self._seconds + 10.0
@@ -174,7 +175,11 @@ class WireTarget:
         with self._guard:
             if key not in self._cells:
                 here = Cell(key, self._sides.get(key), self._folder, self._folder)
-                self._cells[key] = here, WireCell(self._pieces, release, self._tools)
+                try:
+                    read = files_read(release)
+                except ReleaseError as error:
+                    raise Infeasible(line_of(f"it cannot be composed on the wire: {error}")) from error
+                self._cells[key] = here, WireCell(self._pieces, read, self._tools)
             return self._cells[key]
 
     def _once(self, query: Query, cell: Cell, composed: WireCell, repeat: int) -> Answer:
