@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn
 from bisect_ai.errors import InputError
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
-MAX_DEPTH = 64
+MAX_DEPTH = 64  # far below Python's recursion limit, whatever stands on the stack already
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
 
 

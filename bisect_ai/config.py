@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bisect_ai.errors import ConfigError, first_problem, without_plugins
 from bisect_ai.provider.redaction import Secrets, obey, values_of
 from bisect_ai.queries.sample import FIELDS, Format, LogSettings
-from bisect_ai.release.pair import RepositoryRules
+from bisect_ai.release.git import RepositoryRules
 
 FILE = "bisect.yaml"
 M = TypeVar("M", bound=BaseModel)
@@ -115,7 +115,7 @@ class LogOptions(_Strict):
     @classmethod
     def _fields(cls, columns: dict[str, Any]) -> dict[str, Any]:
         for name in columns.keys() - FIELDS:
-            if near := difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):
+            if near := difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):  # one letter of four may differ
                 raise ValueError(f"it maps our fields to your columns, and {name!r} is none of ours; did you mean {near[0]!r}")
         return columns
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import InputError
-from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.file_formats import json_text, render_as, sibling
 from bisect_ai.report.json_edge import as_mapping, read
-from bisect_ai.report.report_values import Report, Verdict
+from bisect_ai.report.report_values import AnsweredQuery, Report, Verdict
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.tables import cell_name, tool_call
 from bisect_ai.report.untrusted_text import one_line

@@ -145,7 +145,7 @@ def test_no_module_stem_and_no_class_name_stands_twice() -> None:
 
 LONG = {"provider.budget"}
 """Modules above 400 lines: the list may only shrink."""
-LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 22
+LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 17
 """Lines of a module, lines of a function without its docstring, modules that import one another in a row: no worse than reached."""
 NAMESAKES, ONE_WORD = 0.09, 0.49
 """Shares: of module-level functions, those whose name stands in several modules; of all functions, those named by one word."""
@@ -279,7 +279,7 @@ def anys(source: str) -> int:
     return sum(isinstance(node, ast.Name) and node.id == "Any" for node in ast.walk(ast.parse(source)))
 
 
-KEYS_OF_OTHER_TABLES = {"html.py": {"waterfall"}, "svg.py": {"viewBox", "style"}, "phrases.py": {"answer"}}
+KEYS_OF_OTHER_TABLES = {"html.py": {"waterfall", "viewBox", "style"}, "phrases.py": {"answer"}}
 """Keys of mappings that are no report: labels of figures, attributes of an SVG, parts of a sentence."""
 
 

@@ -23,7 +23,7 @@ from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect,
 
 Range = tuple[float, float]
 ANY: Range = (-math.inf, math.inf)
-SHARE: Range = (0.0, 1.0)
+SHARE: Range = (0.0, 1.0)  # no cause brings less than nothing or more than all of the loss
 # Parts of a value below which two numbers of different sums are the same.
 ROUNDING = 1e-9
 

@@ -54,7 +54,7 @@ class _Group(click.Group):
         except OSError as error:  # `--help > /dev/full`: all else was told where it happened
             if not self.is_program:
                 raise
-            from bisect_ai.cli.output import to_nowhere
+            from bisect_ai.cli.streams import to_nowhere
 
             to_nowhere()
             _fail(f"cannot write to standard output: {error.strerror or error}", BisectError.exit_code)
@@ -102,7 +102,7 @@ class _Group(click.Group):
             raise  # called where it is handled
         import traceback
 
-        from bisect_ai.cli.output import remark
+        from bisect_ai.cli.streams import remark
         from bisect_ai.report.untrusted_text import show
 
         remark(show(redact(traceback.format_exc())))
@@ -180,7 +180,7 @@ def _same_command() -> str:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    from bisect_ai.cli.output import remark
+    from bisect_ai.cli.streams import remark
     from bisect_ai.report.untrusted_text import one_line
 
     remark(f"bisect-ai: {one_line(redact(message))}")

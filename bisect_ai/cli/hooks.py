@@ -11,7 +11,7 @@ import subprocess
 import threading
 from typing import IO, Any
 
-from bisect_ai.cli.output import remark
+from bisect_ai.cli.streams import remark
 from bisect_ai.errors import BisectError
 
 # That the command may take.

@@ -16,19 +16,8 @@ from bisect_ai.cli.options import (
     run_options,
     with_range,
 )
-from bisect_ai.cli.output import (
-    check_places,
-    colourful,
-    deliver,
-    json_lines,
-    notify,
-    remark,
-    say,
-    standpoint,
-    store_named,
-    width,
-    write,
-)
+from bisect_ai.cli.output import check_places, deliver, notify, standpoint, store_named, write
+from bisect_ai.cli.streams import colourful, json_lines, remark, say, width
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.report.untrusted_text import one_line
@@ -103,7 +92,7 @@ def diff(good: str, bad: str | None, config: Path, as_json: bool) -> None:
     from bisect_ai.runs.release_files import diff_of
 
     tree = redact_all(diff_of(*_two(good, bad), config=config))
-    from bisect_ai.report.tree import render_diff
+    from bisect_ai.report.planning_text import render_diff
 
     say(json_lines(tree) if as_json else render_diff(tree, width=width(), colour=colourful()))
 
@@ -128,7 +117,7 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
 
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions. Options override it.
     """
-    from bisect_ai.report.plan import render_plan
+    from bisect_ai.report.planning_text import render_plan
     from bisect_ai.runs.prepare import make_plan
 
     config = with_range(config, options)
@@ -341,7 +330,7 @@ def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | 
 def _history(store: Path, as_json: bool) -> None:
     from bisect_ai.facts.saved_runs import history_rows
     from bisect_ai.report.json_edge import as_mapping
-    from bisect_ai.report.plan import render_history
+    from bisect_ai.report.planning_text import render_history
 
     found = [redact_all(as_mapping(row)) for row in history_rows(store)]
     say(json_lines(found) if as_json else render_history(found, width=width(), colour=colourful()))

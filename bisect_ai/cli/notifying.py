@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from bisect_ai.canonical import json_object, json_or
 from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.provider.failure_text import redact_all
+from bisect_ai.provider.redaction import redact_all
 from bisect_ai.report import payloads
 from bisect_ai.report.untrusted_text import one_line
 
@@ -29,8 +29,8 @@ MOST_BYTES = 4 << 20
 # Pages of comments, 100 each, among which the earlier one is looked for.
 PAGES = 10
 KINDS = "slack:ENV, webhook:URL or webhook:ENV, github, langfuse, phoenix"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # name of an environment variable
+_REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")  # owner/name, and nothing that would lead to another address
 
 
 class Untold(BisectError):
@@ -163,8 +163,6 @@ def _now() -> str:
 
 def _github(sink: Sink, report: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every place is told
     """On a pull request the comment with our marker, new or edited; elsewhere a check run on the commit."""
-    from bisect_ai.report import gate_report
-
     repository = _variable("GITHUB_REPOSITORY")
     if not _REPOSITORY.fullmatch(repository):
         raise Untold("GITHUB_REPOSITORY is not owner/name")
@@ -172,11 +170,11 @@ def _github(sink: Sink, report: Mapping[str, Any]) -> None:  # noqa: ARG001 - as
     headers = {"Authorization": f"Bearer {_variable('GITHUB_TOKEN')}", "Accept": "application/vnd.github+json"}
     number = _pull_request()
     if number is None:
-        body = json.loads(gate_report.check_run(report, sha=os.environ.get("GITHUB_SHA", "")))
+        body = json.loads(payloads.check_run(report, sha=os.environ.get("GITHUB_SHA", "")))
         _send("POST", f"{top}/check-runs", body, headers=headers)
         return
-    body = {"body": gate_report.comment(report)}
-    marker = gate_report.marker_of(report)
+    body = {"body": payloads.comment(report)}
+    marker = payloads.marker_of(report)
     for comment in _comments(f"{top}/issues/{number}/comments", headers):
         if str(comment.get("body", "")).startswith(marker) and _edited(
             f"{top}/issues/comments/{int(comment['id'])}", body, headers

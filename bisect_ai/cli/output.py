@@ -14,16 +14,15 @@ import click
 from click.core import ParameterSource
 
 from bisect_ai.cli.options import FORMATS
+from bisect_ai.cli.streams import _writes_again, colourful, remark, say, width
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.store.artefacts import append_line, append_text, check_place, write_text
 
 if TYPE_CHECKING:
-    from bisect_ai.report.answer_values import AnsweredQuery
+    from bisect_ai.report.report_values import AnsweredQuery
 
-# Commands whose run is in the store by the time that something is written.
-_STORING = frozenset({"run", "demo", "audit", "series", "verify", "gate", "drift", "report"})
 _WRITES = (
     *(f"{name}_path" for name in FORMATS),
     *("rollback_path", "history_path", "radius_path", "comment_path", "check_path", "sarif_path", "log_file"),
@@ -34,53 +33,6 @@ _BESIDES = frozenset({*_WRITES, "quiet", "verbose", "notify_sinks", "on_rollback
 MOST_TYPED = 400
 # Bytes of a step's summary: GitHub takes a mebibyte; a longer report leaves only its card.
 SUMMARY_LIMIT = 900_000
-
-
-def say(text: str, *, nl: bool = True) -> None:
-    """Print on standard output. A reader that has gone away (`| head`) is no error; raises `BisectError` when it cannot be written."""
-    try:
-        click.echo(redact(text), nl=nl)
-    except BrokenPipeError:
-        to_nowhere()
-    except OSError as error:
-        to_nowhere()
-        raise BisectError(f"cannot write to standard output: {error.strerror or error}; {_writes_again('shows')}") from error
-
-
-def json_lines(value: object) -> str:
-    """Plain JSON to be printed, in ASCII. Raises `ValueError` for what no JSON holds."""
-    import json
-
-    return json.dumps(value, indent=1, ensure_ascii=True, allow_nan=False)
-
-
-def _writes_again(does: str) -> str:
-    """What becomes of a report that could not be written."""
-    context = click.get_current_context(silent=True)
-    is_stored = context is None or context.info_name in _STORING
-    return f"the run is kept, `bisect-ai report` {does} it again" if is_stored else "make room, and run the same command again"
-
-
-def remark(text: str) -> None:
-    """Print on standard error; where nobody hears it nothing is lost."""
-    with contextlib.suppress(OSError):
-        click.echo(redact(text), err=True)
-
-
-def colourful() -> bool:
-    """Whether standard output is a terminal, and nobody asked for no colour (https://no-color.org)."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return not plain and sys.stdout is not None and sys.stdout.isatty()
-
-
-def to_nowhere() -> None:
-    """What is left in the buffer goes to the null device, or Python would fail on it at the end, with an exit code of its own."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError, AttributeError):  # standard output is no file
-        return
 
 
 def deliver(
@@ -186,7 +138,7 @@ def reported(options: Mapping[str, Any]) -> Iterator[None]:
     """Inside, whatever ends the work without a verdict is written too, in every file that was asked for; then it is raised on."""
     try:
         yield
-    except (BisectError, KeyboardInterrupt, Exception) as error:
+    except (BisectError, KeyboardInterrupt, Exception) as error:  # CI must hear of a fault of ours too
         reason = redact(str(error) or type(error).__name__)
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with contextlib.suppress(BisectError):
@@ -318,13 +270,6 @@ def append(path: str, line: str) -> None:
     then = "the audit is kept, `bisect-ai runs --history` shows it"
     told = append_line(path, line, what="the history", then=then)
     notify([told] if told else [])
-
-
-def width() -> int:
-    """Columns that the terminal has, within reason."""
-    import shutil
-
-    return max(60, min(shutil.get_terminal_size((80, 24)).columns, 120))
 
 
 def store_named(store: Path | None, config: Path | None = None) -> Path:

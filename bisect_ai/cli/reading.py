@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.output import colourful, say, width
+from bisect_ai.cli.streams import colourful, say, width
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
 

@@ -93,9 +93,8 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
     the report is added to that file. Exit codes: 0 not worse, 1 worse, 3 could not tell, 4 calls kept failing: nothing was measured.
     """
     from bisect_ai.facts import audit_facts
-    from bisect_ai.report.gate_report import EXIT_CODES
     from bisect_ai.report.json_edge import read
-    from bisect_ai.report.payloads import outcome_of
+    from bisect_ai.report.payloads import EXIT_CODES, outcome_of
     from bisect_ai.report.report_values import Report
 
     check_places(options)
@@ -104,7 +103,7 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
     try:
         with main.watched_over():
             result = audit_facts.gate(config, base=base, head=head, progress=progress_for(options), announce=tell, **overrides)
-    except BaseException as error:
+    except BaseException as error:  # an interrupt and a fault of ours end a gate as well: its files are written in any case
         ended = dict(audit_facts.unstarted(config, base, head, error).report)
         deliver(ended, options, *_files(ended, options), shown=False)
         raise
@@ -118,12 +117,12 @@ def gate(config: Path, base: str, head: str, detect: float | None, **options: An
 
 
 def _files(report: dict[str, Any], options: dict[str, Any]) -> list[Callable[[], None]]:
-    from bisect_ai.report import gate_report
+    from bisect_ai.report import payloads
 
     made: list[tuple[str | None, Callable[[], str]]] = [
-        (options["comment_path"], lambda: gate_report.comment(report)),
-        (options["check_path"], lambda: gate_report.check_run(report)),
-        (options["sarif_path"], lambda: gate_report.sarif(report, version=__version__)),
+        (options["comment_path"], lambda: payloads.comment(report)),
+        (options["check_path"], lambda: payloads.check_run(report)),
+        (options["sarif_path"], lambda: payloads.sarif(report, version=__version__)),
     ]
     return [_writing(path, text) for path, text in made if path]
 

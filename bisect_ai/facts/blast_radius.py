@@ -141,7 +141,7 @@ class _Radius:
         pair = self._scores[query]
         loss = self._on_unit_scale(pair.good) - self._on_unit_scale(pair.bad)
         failed = None if logged is None or not self._logged else self._has_failed(logged)
-        if loss >= 0.25:
+        if loss >= 0.25:  # a quarter of a score: a pass that fails, and most graded answers that got worse
             return 0.0 if failed is False else 1.0
         return 0.0 if loss > -0.25 or failed else -1.0
 

@@ -34,17 +34,17 @@ from bisect_ai.facts.run_warnings import (
 from bisect_ai.facts.saved_runs import shown_answer
 from bisect_ai.facts.segment_facts import segments_of_run
 from bisect_ai.facts.side_metrics import side_metrics
-from bisect_ai.provider.failure_text import redact
+from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.release.load import Release
+from bisect_ai.report.accounting import warnings as tape_warnings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.phrases import count
-from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import FlippedQuery, Report, ReportedSuspect, ReportLike, RunUsage, Verdict
+from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ReportedSuspect
+from bisect_ai.report.report_values import Report, ReportLike, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock
-from bisect_ai.report.tape_report import warnings as tape_warnings
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
@@ -378,6 +378,7 @@ def _leaning_warning(axis: int, name: str, tallies: Iterable[tuple[int, int, int
         return None
     rates = [sum(pair[side][0] for pair in pairs) / sum(sum(pair[side]) for pair in pairs) for side in (0, 1)]
     p = StratifiedTable([np.array(pair, float) for pair in telling]).test_null_odds(correction=True).pvalue
+    # 1 %: a warning is not held at alpha, so it must be rare.
     if not p <= 0.01 or abs(rates[0] - rates[1]) < ERRORS_WORTH_A_WARNING:
         return None
     return (

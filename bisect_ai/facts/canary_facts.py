@@ -26,9 +26,9 @@ from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
 from bisect_ai.facts.onset_facts import deploys_of, since_when
 from bisect_ai.facts.report_view import told_report
-from bisect_ai.queries.labels import told_time
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.sample import told_time
 from bisect_ai.queries.shape_facts import SHAPES, Told
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.planning_values import LogBlock
@@ -125,7 +125,8 @@ def _named_releases(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _name_of(side: Any, told: Mapping[str, Any], folder: Path) -> str:
     """What a release is called; a revision whose axes are paths as the settings write it."""
-    from bisect_ai.release.pair import RepositoryRules, load_side, revision_of
+    from bisect_ai.release.git import RepositoryRules
+    from bisect_ai.release.pair import load_side, revision_of
 
     revision = revision_of(side, folder=folder)
     if revision is not None and told.get("axes"):
@@ -192,7 +193,7 @@ class _Scale:
         self.given = bounds is not None
         self.low, self.high = (0.0, 1.0) if bounds is None else bounds
         self.up = up
-        if not -1e100 < self.low < self.high < 1e100:
+        if not -1e100 < self.low < self.high < 1e100:  # sums of squares stay finite
             raise ConfigError(f"the bounds {self.low:g} and {self.high:g} are not the lowest and then the highest score")
 
     def share(self, tolerance: float) -> float:
@@ -278,6 +279,7 @@ def _column_warnings(found: CanaryFinding) -> Iterator[str]:
             yield f"{column.name}: {column.why}; name it with --cluster, so that its answers do not count as independent"
 
 
+# A guard as users write it: cost:+10%, refusal:+2p, latency_s:+0.5.
 _WRITTEN = re.compile(r"(?P<name>.+):(?P<sign>[+-])(?P<size>\d+(\.\d+)?)(?P<unit>%|p|)\s*")
 
 

@@ -20,7 +20,11 @@ from bisect_ai.attribution.questions.canary_looks import (
 )
 from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, turned, turned_ends
 from bisect_ai.report.canary_report import MOST_EVIDENCE
-from bisect_ai.report.canary_values import (
+from bisect_ai.report.json_edge import Ends
+from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.planning_values import LogBlock
+from bisect_ai.report.report_values import Report, Verdict
+from bisect_ai.report.watch_values import (
     AnswerTallies,
     AnswerTally,
     CanaryBlock,
@@ -29,17 +33,13 @@ from bisect_ai.report.canary_values import (
     FurtherAnswers,
     FurtherNeeded,
     GuardedMetric,
+    OnsetBlock,
     SavedAnswers,
     SegmentLoss,
     SegmentValue,
     VerdictEvidence,
     WithheldReason,
 )
-from bisect_ai.report.json_edge import Ends
-from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import Report, Verdict
-from bisect_ai.report.watch_values import OnsetBlock
 
 # Segments in the JSON report, the worst first; those that are proved to lose always.
 MOST_SEGMENTS = 40

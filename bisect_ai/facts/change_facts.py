@@ -29,7 +29,8 @@ from bisect_ai.release.git import tag_of
 from bisect_ai.release.load import Release
 from bisect_ai.release.provenance import traced
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.report_values import ChangeReference, DrillBlock, DrilledAxis, FinerRollback, FlippedQuery, NamedChange
+from bisect_ai.report.planning_values import ChangeReference, FlippedQuery, NamedChange
+from bisect_ai.report.report_values import DrillBlock, DrilledAxis, FinerRollback
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Blamed, Drilled, Outcomes
 from bisect_ai.runs.prepared import PART, Prepared
@@ -165,12 +166,12 @@ def _finer_rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes)
 
 # Files that a command names, the most: a longer one is written as a release file instead.
 MOST_FILES = 12
-_PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")
+_PLAIN = re.compile(r"[\w.,+@%=/ ~-]+")  # what a shell and a terminal take as it is
 # A revision that is another one after the next commit, such as that of the fix.
 _RELATIVE = re.compile(r"^(?:HEAD|@)|[~^]")
-_LONG_DIGITS = re.compile(r"[0-9a-f]{13,}")
-_SHORT = 12
-_PATTERN = re.compile(r"[*?\[\\]|^:")
+_LONG_DIGITS = re.compile(r"[0-9a-f]{13,}")  # a commit id is told shorter
+_SHORT = 12  # digits of a commit, as git itself abbreviates in large repositories
+_PATTERN = re.compile(r"[*?\[\\]|^:")  # what git takes for a pattern or a magic word in a path
 
 
 def git_command(prepared: Prepared, axes: Collection[str]) -> str | None:

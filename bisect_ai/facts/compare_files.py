@@ -16,7 +16,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import sign_of
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, PairedVerdict, verdicts_on
-from bisect_ai.attribution.stats.missing import score_ends
+from bisect_ai.attribution.stats.inference import score_ends
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.config import checked_part
@@ -40,8 +40,8 @@ from bisect_ai.report.measured_values import (
     ReportedPair,
     ScoredFlip,
 )
-from bisect_ai.report.planning_values import LogBlock
-from bisect_ai.report.report_values import FlippedQuery, Report, ShownAnswer, Verdict
+from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ShownAnswer
+from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
 

@@ -34,16 +34,17 @@ from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started,
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.release.load import Release
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.report.canary_values import SegmentLoss
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.watch_report import watch_sentence
-from bisect_ai.report.watch_values import DriftBlock, OnsetBlock, PinnedScores
+from bisect_ai.report.watch_values import DriftBlock, OnsetBlock, PinnedScores, SegmentLoss
 from bisect_ai.result import Result
+from bisect_ai.runs.grounds import Anew
+from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.question import Anew, DriftQuestion
-from bisect_ai.runs.study import Study, Watch
+from bisect_ai.runs.question import DriftQuestion
+from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store
 
 # The chance that any segment is said to have sunk though none has; shared evenly by all of them.

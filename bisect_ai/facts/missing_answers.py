@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, cluster_numbers, names_of
-from bisect_ai.attribution.stats.missing import FEW, Bounds, bound_loss, score_ends
+from bisect_ai.attribution.stats.inference import score_ends
+from bisect_ai.attribution.stats.missing import FEW, Bounds, bound_loss
+from bisect_ai.report.accounting import tape_phrase
 from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLean, UnansweredCall
-from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.runs.ledger import EmptyCell, empty_cells, is_silent
 from bisect_ai.runs.observations import Observation, Observations
 from bisect_ai.runs.outcomes import Outcomes

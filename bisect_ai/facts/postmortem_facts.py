@@ -22,10 +22,9 @@ from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.onset_facts import ScoreSeries, onset_of
 from bisect_ai.facts.saved_runs import finished_run, first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
-from bisect_ai.queries.labels import microseconds
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.sample import Sample
+from bisect_ai.queries.sample import Sample, microseconds
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair, load_side
 from bisect_ai.report.json_edge import Value, as_mapping, read

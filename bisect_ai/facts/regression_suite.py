@@ -22,7 +22,7 @@ from bisect_ai.canonical import plain
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
 from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
-from bisect_ai.provider.failure_text import describe, redact_all
+from bisect_ai.provider.redaction import describe, redact_all
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query

@@ -13,8 +13,8 @@ from typing import Any
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
-from bisect_ai.provider.failure_text import redact_all
-from bisect_ai.report.json_edge import Ends, as_mapping, read
+from bisect_ai.provider.redaction import redact_all
+from bisect_ai.report.json_edge import Ends, ReportedEstimate, as_mapping, read
 from bisect_ai.report.measured_values import (
     LoggedLoss,
     LossParts,
@@ -23,6 +23,7 @@ from bisect_ai.report.measured_values import (
     ReportedEffect,
     ReportedSegment,
 )
+from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import (
     CandidateCause,
     DrillBlock,
@@ -31,13 +32,9 @@ from bisect_ai.report.report_values import (
     MeasuredBeside,
     MeasuredRollback,
     NamedCause,
-    NamedChange,
     Report,
     RunUsage,
     Verdict,
-)
-from bisect_ai.report.run_blocks import (
-    ReportedEstimate,
 )
 from bisect_ai.report.verdict_sentence import verdict_sentence
 

@@ -17,9 +17,8 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair
 from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
-from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.report_values import AnsweredQuery, Report
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.runs.observations import Observation
@@ -31,8 +30,9 @@ from bisect_ai.store.recovery import Damage
 from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
+    from bisect_ai.runs.ledger import Watch
     from bisect_ai.runs.outcomes import Outcomes
-    from bisect_ai.runs.study import Study, Watch
+    from bisect_ai.runs.study import Study
 
 STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 

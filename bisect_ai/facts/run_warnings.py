@@ -33,7 +33,7 @@ MOST_CELLS = 64
 MOST_ERRORS = 3
 # Characters of an error's text.
 ERROR_LIMIT = 200
-_DIGITS = re.compile(r"\d+")
+_DIGITS = re.compile(r"\d+")  # warnings that differ in their numbers alone are one
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 # Parameters of the model axis that say where a call goes; the model's name says it too, before its slash.
 _PLACE = ("api_base", "base_url", "api_version", "custom_llm_provider", "region_name", "aws_region_name", "vertex_location")

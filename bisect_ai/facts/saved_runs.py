@@ -19,11 +19,9 @@ from bisect_ai.canonical import json_object, plain
 from bisect_ai.errors import InputError, StoreError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
-from bisect_ai.report.answer_values import AnsweredQuery
 from bisect_ai.report.json_edge import as_mapping, read
-from bisect_ai.report.payloads import question_of
-from bisect_ai.report.planning_values import HistoryRow
-from bisect_ai.report.report_values import Report, ReportLike, ShownAnswer, ShownCall
+from bisect_ai.report.planning_values import HistoryRow, ShownAnswer, ShownCall
+from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, question_of
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs.observations import FinishedTrial, Observation, Observations
 from bisect_ai.store.journal import open_folder

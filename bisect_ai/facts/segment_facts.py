@@ -11,7 +11,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import cluster_numbers
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
-from bisect_ai.attribution.stats.missing import score_ends
+from bisect_ai.attribution.stats.inference import score_ends
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.runs.outcomes import Outcomes
@@ -44,7 +44,7 @@ MOST_VALUES = 12
 MOST_WORDS = 40
 # Characters of a question that are read for words.
 LETTERS = 500
-_WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")
+_WORD, _DIGIT = re.compile(r"[^\W\d_]{3,30}"), re.compile(r"\d")  # words of three letters or more: shorter ones tell no topic
 
 
 def segments_of_run(outcomes: Outcomes, cells: Mapping[int, Scores] | None = None) -> list[Segment]:
@@ -108,7 +108,7 @@ def _of_column(column: str, values: Sequence[Any]) -> Iterator[Condition]:
 
 def _conditions_above(column: str, numbers: Sequence[float]) -> Iterator[Condition]:
     known = np.array(numbers)
-    for limit in np.unique(np.nanquantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])):
+    for limit in np.unique(np.nanquantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])):  # cuts that leave a tenth on either side
         for word, flags in (("above", known > limit), ("at most", known <= limit)):
             if _is_some(flags.mean()):
                 yield Condition(column, f"{column} {word} {limit:g}", f"{word} {limit:g}", flags)

@@ -154,7 +154,7 @@ class _Texts:
     def mostly_json(self) -> bool:
         """Whether the good release answers in JSON, but for a few."""
         known = [facts["json"] for facts in self._of_cell(0).values()]
-        return bool(known) and float(np.mean(known)) > 0.8
+        return bool(known) and float(np.mean(known)) > 0.8  # most answers say it: the others may have failed before they could
 
     def tools(self) -> list[str]:
         """The tools that were called most under good and bad, by name."""
@@ -286,7 +286,7 @@ def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
     return Part(name, table.fit(_BAD_LESS_GOOD), value, good, bad, bool((table.scores[:, 0] != table.scores[:, 1]).any()))
 
 
-_BAD_LESS_GOOD = np.array([-1.0, 1.0])
+_BAD_LESS_GOOD = np.array([-1.0, 1.0])  # a side metric has no good direction: what rises is told as a rise
 
 
 def _mean_of_column(problem: Problem, column: Floats) -> float:

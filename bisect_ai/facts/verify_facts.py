@@ -35,20 +35,16 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.pair import load_beside
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.report.run_blocks import (
-    CollateralEvidence,
-    RepairEvidence,
-    ReportedEstimate,
-    VerifiedAgain,
-    VerifiedOthers,
-    VerifyBlock,
-)
+from bisect_ai.report.json_edge import ReportedEstimate
+from bisect_ai.report.run_blocks import CollateralEvidence, RepairEvidence, VerifiedAgain, VerifiedOthers, VerifyBlock
 from bisect_ai.result import Result
+from bisect_ai.runs.grounds import Digests
+from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.prepare import named, releases_of_run
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
-from bisect_ai.runs.question import Composed, Digests, VerifyQuestion
+from bisect_ai.runs.question import Composed, VerifyQuestion
 from bisect_ai.runs.release_files import check_no_key
-from bisect_ai.runs.study import Study, Watch
+from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store
 
 # Queries that broke which are kept for replay, the most: a random part of more.
@@ -167,6 +163,7 @@ def _plan_of(prepared: Prepared, store: Store, run: str, fix: Release, *, querie
     scores = _with_logged(first_scores(store.path, run, runs), prepared, wide)
     rule = _verify_rule(prepared, scores)
     broken = _most_broken(prepared, wide, scores, rule, run)
+    # Each runs under three releases, so that they take half of the calls at most.
     kept = broken[: min(MOST_BROKEN, max(prepared.config.budget.calls // 6, 1))]
     fresh = [q for q, query in enumerate(wide.queries) if query.id not in scores]
     touched = [q for q, query in enumerate(wide.queries) if query.id in scores]
@@ -304,6 +301,7 @@ def _most_broken(prepared: Prepared, wide: Sample, scores: Mapping[str, FirstSco
         if (pair := scores.get(query.id)) is not None
         if (good := unit(pair, "good")) is not None and (bad := unit(pair, "bad")) is not None
     }
+    # A quarter of a score broke; else whatever is below the margin.
     found = [q for q, loss in lost.items() if loss >= 0.25] or [q for q, loss in lost.items() if loss > rule.margin]
     if not found:
         which = "none of its queries is in the log any more" if scores and not lost else "no query broke in it"

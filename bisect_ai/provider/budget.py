@@ -29,7 +29,7 @@ when_reserved: ContextVar[Callable[[Amount], None] | None] = ContextVar("bisect_
 GRACE_SECONDS = 20.0
 # USD below which sums of floats are the same.
 CRUMB = 1e-9
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.01  # short beside any call, and no load: only callers without room wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class Trip:
 
     def __init__(self, more: Callable[[], Awaitable[None]] | None = None, *, keep_going: bool = False) -> None:
         self._more, self.keep_going = more, keep_going
+        # When the target was asked; what waited for money before that does not count (`starts`).
         self.began = time.monotonic()
-        """When the target was asked; what waited for money before that does not count (`starts`)."""
         self._again = 0
         self._sent: int | None = None
 
@@ -162,14 +162,14 @@ class Account:
         shared: Shared | None = None,
     ) -> None:
         self.caps = caps
+        # Which cap ended the spending, as a sentence; None: none has.
         self.stopped: str | None = None
-        """Which cap ended the spending, as a sentence; None: none has."""
         self._above = above
         self._capped = [(n, cap) for n in ("calls", "tokens", "usd") if (cap := getattr(caps, n)) is not None]
         self._spent, self._held = spent, Amount()
         self._shared, self._theirs, self._they_hold = shared, NOTHING, NOTHING
+        # The most that an answer has cost in other processes and earlier sittings; nothing: not known.
         self.usual = NOTHING
-        """The most that an answer has cost in other processes and earlier sittings; nothing: not known."""
         self._clock, self._opened = clock, clock()
         self._lock = threading.Lock()
         with self.turn():
@@ -288,7 +288,7 @@ class Account:
         if told is not None and (held.most.tokens or held.most.usd):
             try:
                 told(held.most)
-            except BaseException:
+            except BaseException:  # what was set aside must be free again, even when an interrupt ends the note
                 self.settle(held, NOTHING)
                 raise
         return held

@@ -20,10 +20,10 @@ from typing import Any
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Amount
-from bisect_ai.provider.failure_text import redact
 from bisect_ai.provider.litellm_loading import call_quietly, load_litellm
 from bisect_ai.provider.plain_calls import PlainRoute, plain_route
 from bisect_ai.provider.prices import Price, listed, longest_answer, most_of, price_of, usage_of
+from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import under_way
 from bisect_ai.provider.usage import Usage, sound_usage
@@ -44,6 +44,7 @@ _OURS = frozenset(
         "api_key",
     }
 )
+# Names of parameters that would carry a credential in a release file.
 _CREDENTIAL = re.compile(r"api[-_]?key|secret|password|authorization|access[-_]?token|ad[-_]token|credentials", re.IGNORECASE)
 _OUTCOMES = {"length": "truncated", "content_filter": "filtered"}
 # One request for one call: retries would hide attempts; without a dropped parameter it is the release's own model.

@@ -28,6 +28,7 @@ _MONEY = (
     "insufficient_credits",
     "requires more credits",
 )
+# Timeout, conflict, too early: nothing was answered, and the same request may be sent again (RFC 9110, RFC 8470).
 _TRANSIENT = frozenset({408, 409, 425})
 
 
@@ -38,6 +39,7 @@ def fate(status: int | None, text: str) -> Fate:
     """
     if status is None or status in _TRANSIENT or status >= 500:
         return "again"
+    # Of every call that follows as well: the run ends.
     if status in (401, 402, 403) or (status in (400, 429) and money_is_gone(text)):
         return "stop"
     return "limited" if status == 429 else "fail"
@@ -96,7 +98,7 @@ _NAMES = {
     },
 }
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|d|h|m|s)")  # durations as OpenAI writes them: 6m0s, 17ms, 1h2m3.5s
 # Below it a difference is one of floats.
 _CRUMB = 1e-6
 # Times the tokens of a usual request that the next one may take.

@@ -19,8 +19,10 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache, wraps
 from typing import Any
 
-from bisect_ai.provider.prices import look_once
 from bisect_ai.provider.transport import install
+
+# What litellm looks a price up by, besides the model that the response names.
+_NAMES = ("model", "custom_llm_provider", "base_model", "router_model_id", "pricing_provider", "region_name", "call_type")
 
 _ENVIRONMENT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else importing it fetches prices over the network
@@ -94,3 +96,25 @@ async def call_quietly(call: Callable[..., Awaitable[Any]], request: Mapping[str
     """What a call of litellm answers, which it logs to nobody."""
     with _unlogged()():
         return await call(**request)
+
+
+def look_once(litellm: Any) -> Callable[..., Any]:
+    """litellm's pricing of a response, which looks a model up that its list does not have once, not at every response.
+
+    Going in vain through all names that such a model may be listed under takes a quarter of the CPU time of a call. A model that is
+    registered later makes the list longer, and is found. What goes by more than names (a price of one's own) is not remembered.
+    """
+    calculate, missing = litellm.response_cost_calculator, set()
+
+    def cost(**asked: Any) -> Any:
+        response = asked.get("response_object")
+        named = (*(str(asked.get(name)) for name in _NAMES), str(getattr(response, "model", None)), len(litellm.model_cost))
+        known_missing = not asked.get("custom_pricing") and named in missing
+        try:
+            return None if known_missing else calculate(**asked)
+        except Exception as error:
+            if "isn't mapped" in str(error):
+                missing.add(named)
+            raise
+
+    return cost

@@ -52,8 +52,8 @@ _ELSEWHERE = re.compile(r".*(?:responses/|gpt-(?:[5-9]|\d\d))")
 # Settings of the environment that become headers in OpenAI's own client.
 _ACCOUNT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _GLOBAL = ("api_base", "api_key", "openai_key", "organization", "headers", "modify_params", "drop_params")
+# Settings of litellm's that ask for an HTTP client of their own.
 _CLIENTS = ("aclient_session", "disable_aiohttp_transport", "force_ipv4", "ssl_certificate")
-"""Settings of litellm's that ask for an HTTP client of their own."""
 _OPENAI = "https://api.openai.com/v1"
 
 
@@ -75,7 +75,7 @@ class PlainRoute:
         try:
             sent = litellm.utils.validate_and_fix_openai_messages(messages=copy.deepcopy(list(messages)))
             response = await self._request(litellm, sent, json.loads(self.parameters), timeout)
-        except Exception as error:
+        except Exception as error:  # whatever the client raises becomes what litellm would have raised
             raise self._as_told(litellm, error) from error
         response._hidden_params["response_cost"] = self._cost(litellm, response)
         return response
@@ -123,7 +123,7 @@ class PlainRoute:
                 completion_kwargs={},
                 extra_kwargs={},
             )
-        except Exception as named:
+        except Exception as named:  # litellm gives the translated error by raising it
             return named
         return raised if isinstance(raised, Exception) else error
 

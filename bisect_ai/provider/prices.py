@@ -25,8 +25,7 @@ ANSWER_TOKENS = 200
 # What providers add around a message or a tool, at most.
 _FRAME_TOKENS = 16
 _KEYS = {"input", "output", "max_output"}
-# What litellm looks a price up by, besides the model that the response names.
-_NAMES = ("model", "custom_llm_provider", "base_model", "router_model_id", "pricing_provider", "region_name", "call_type")
+# Litellm's names of prices, and from how many tokens on they hold.
 _RATE = re.compile(
     r"(cache_creation_)?(input|output)(_token)?_cost(_per_token|_per_reasoning_token)?(_above_\w+?_tokens|_above_1hr)?$"
 )
@@ -95,28 +94,6 @@ def _costs_of_file() -> Mapping[str, Any]:
     file = Path(str(package and package.origin)).with_name("model_prices_and_context_window_backup.json")
     costs: Mapping[str, Any] = json.loads(file.read_bytes())
     return costs
-
-
-def look_once(litellm: Any) -> Callable[..., Any]:
-    """litellm's pricing of a response, which looks a model up that its list does not have once, not at every response.
-
-    Going in vain through all names that such a model may be listed under takes a quarter of the CPU time of a call. A model that is
-    registered later makes the list longer, and is found. What goes by more than names (a price of one's own) is not remembered.
-    """
-    calculate, missing = litellm.response_cost_calculator, set()
-
-    def cost(**asked: Any) -> Any:
-        response = asked.get("response_object")
-        named = (*(str(asked.get(name)) for name in _NAMES), str(getattr(response, "model", None)), len(litellm.model_cost))
-        known_missing = not asked.get("custom_pricing") and named in missing
-        try:
-            return None if known_missing else calculate(**asked)
-        except Exception as error:
-            if "isn't mapped" in str(error):
-                missing.add(named)
-            raise
-
-    return cost
 
 
 def checked_prices(given: Any) -> dict[str, dict[str, float]]:

@@ -323,7 +323,7 @@ class Breaker:
                 return True
             if now - self._since > self.patience or self._probe_at > until:
                 raise self._held_back()
-            await asyncio.sleep(min(max(self._probe_at - now, 0.02), 0.25))
+            await asyncio.sleep(min(max(self._probe_at - now, 0.02), 0.25))  # short enough to notice a stop
         return False
 
     def _held_back(self) -> HeldBack:
@@ -340,7 +340,7 @@ class Breaker:
         self._since = monotonic() if opening else self._since
         if opening or self._probing:
             self._wait = self.first_wait if opening else min(2 * self._wait, self.longest_wait)
-            self._probe_at = monotonic() + self._wait * (1 + 0.1 * self.jitter())
+            self._probe_at = monotonic() + self._wait * (1 + 0.1 * self.jitter())  # several processes must not probe at once
 
     def worked(self) -> None:
         """The provider answered."""

@@ -22,24 +22,25 @@ from typing import Any, Generic, Protocol, TypeVar
 from bisect_ai.canonical import json_or
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
-from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.limit_headers import asked_wait, fate, money_is_gone
 from bisect_ai.provider.rate_limit import Breaker, Headroom, HeldBack, RateLimiter, Ticket
+from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.provider.transport import Exchanged, watched
 
-MOST_ATTEMPTS = 6
+MOST_ATTEMPTS = 6  # with the backoffs below 16 s at most in all
 # Of one call of a scorer's, to a provider that has never answered: some two seconds of backoff.
 ATTEMPTS_BEFORE_ANY = 4
-FIRST_BACKOFF = 0.5
-LONGEST_BACKOFF = 20.0
+FIRST_BACKOFF = 0.5  # doubled from attempt to attempt, full jitter
+LONGEST_BACKOFF = 20.0  # a provider that is back is asked again within it
 _KEPT = "all answers are kept"
-_OVERLOADED = (503, 529)
+_OVERLOADED = (503, 529)  # 529: Anthropic and others, overloaded
 # How litellm and the clients under it say that there is no key to send.
 _KEYLESS = re.compile(
     r"missing (?:\w+ ){0,3}?(?:credentials|api[ _]?key)|api[ _]?key (?:is |was )?(?:missing|required|not (?:set|found|provided))",
     re.I,
 )
 _MESSAGES = ("error", "message", "detail", "msg")
+# A gateway's error page, of which only the words are told.
 _MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^<>]*>", re.I | re.S)
 # Characters.
 _OWN_WORDS = 160
@@ -202,7 +203,7 @@ class Wire:
                     with watched() as exchanged:
                         try:
                             reply = await self._timed(call, route, exchanged, tally, turn)
-                        except BaseException:
+                        except BaseException:  # a cancelled request may have been paid for too
                             used = _perhaps_used(call, route, exchanged)
                             tally.unsettled += used
                             raise
@@ -236,7 +237,7 @@ class Wire:
                     return call.read(await call.send())
             except TimeoutError as error:
                 raise TimeoutError(f"no answer within {self._timeout:g} s") from error
-        except Exception as error:
+        except Exception as error:  # clients wrap what our own transport raised: that, and not the wrapping, is told
             if exchanged.held is not None:
                 raise exchanged.held from error
             if isinstance(error, CapReached):
@@ -357,6 +358,7 @@ def _fault(error: Exception, exchanged: Exchanged) -> str:
     if exchanged.touched:
         return str(exchanged.status) if exchanged.status else "reset" if exchanged.requests else "no connection"
     named = getattr(error, "status_code", None)
+    # 500 is what litellm puts where no response came.
     return str(named) if isinstance(named, int) and named != 500 else "not sent"
 
 

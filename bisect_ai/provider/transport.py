@@ -25,7 +25,7 @@ from bisect_ai.provider.usage import MOST_TOKENS, as_number, text_of_parts
 
 # Of one response.
 MAX_BYTES = 10 * 2**20
-_TOLD = 4096
+_TOLD = 4096  # bytes of a failed answer that are kept to say why
 ELSEWHERE = "set api_base to where it leads"
 
 
@@ -60,7 +60,7 @@ class Exchanged:
         if self.leave is not None:
             try:
                 await self.leave()
-            except Exception as error:
+            except Exception as error:  # litellm takes an httpx error for a failed call, and any other for a fault of its own
                 self.held = error
                 raise
 
@@ -68,7 +68,7 @@ class Exchanged:
 # Event loop to the transports that have sent on it.
 _used: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakSet[Any]] = WeakKeyDictionary()
 _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
-_LONGEST_HEADER = 2**16
+_LONGEST_HEADER = 2**16  # bytes; aiohttp's own limit of 8 KiB is less than some gateways send
 _now: ContextVar[Exchanged | None] = ContextVar("bisect_ai_exchanged", default=None)
 
 
@@ -252,6 +252,7 @@ def too_long() -> str:
     return f"the provider's answer is longer than {MAX_BYTES // 2**20} MiB"
 
 
+# What litellm would stumble over in an answer: content in parts, counts of tokens that are no numbers, usage that is no object.
 _ODD = re.compile(
     rb'"content"\s*:\s*[\[{]|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*(?!\d{1,9}\s*[,}\]])'
     rb'|"(?:usage|\w+_tokens_details)"\s*:\s*(?![{n\s])',

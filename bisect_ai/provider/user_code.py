@@ -51,7 +51,7 @@ def _module(name: str, spec: str, folder: Path) -> ModuleType:
             raise ConfigError(
                 f"cannot import {spec!r}: {name} needs {error.name!r}, which is not installed; install it where bisect-ai is"
             ) from error
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # a user's module may raise anything as it is imported, or exit
             raise ConfigError(f"cannot import {spec!r}: {name} raised {_error_line(error)}; correct the module") from error
 
 

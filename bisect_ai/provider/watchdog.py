@@ -36,16 +36,16 @@ from bisect_ai.provider.redaction import redact
 STUCK = 3
 # A pulse that is late by less is the machine's doing.
 QUIET_SECONDS = 5.0
-_BEAT_SECONDS = 0.25
-_SAMPLE_SECONDS = 0.5
-_LAST_SECONDS = 2.0
+_BEAT_SECONDS = 0.25  # a twentieth of QUIET_SECONDS: one beat that comes late is no silence
+_SAMPLE_SECONDS = 0.5  # fifty of the system's clock ticks: enough to see which thread is busy
+_LAST_SECONDS = 2.0  # between asking the program to end and ending it: buffers are written then
 _MOST_NAMED = 3
 _KEPT = "everything answered so far is kept"
 # When the pulse last beat, and when the run must be over, in seconds of the monotonic clock.
 _HEAD = struct.Struct("=dd")
 # Who is at work: the system's number of the thread (0: nobody), since when, seconds that it may take, at what.
 _SLOT = struct.Struct("=qdd200s")
-_SLOTS = 1088
+_SLOTS = 1088  # 1,024 workers, the most that settings allow, and room for scorers and probes
 
 
 class Unit(NamedTuple):

@@ -40,9 +40,10 @@ SURE_NAMES = {
         *("correct_answer", "reference_answer", "ideal", "ideal_answer", "target"),
     },
 }
+# A column of this name holds what the answer should be, not what it was.
 _TOLD_RIGHT = re.compile(r"(?i)(expected|correct|reference|gold|ideal|target|ground)")
-MAX_STEPS = 3
-MAX_NAMES = 12
+MAX_STEPS = 3  # deeper keys are hardly the question, and make advice unreadable
+MAX_NAMES = 12  # names fill two lines of an error
 # How files of other kinds begin.
 SIGNS = (
     (b"PK\x03\x04", "a zip archive or a spreadsheet"),

@@ -17,7 +17,7 @@ from bisect_ai.queries.values import MAX_LINE
 
 # The path under which a document's own texts and numbers come, before its parts.
 HEAD = "#"
-MAX_SCALARS = 200
+MAX_SCALARS = 200  # settings of an evaluation are fewer; a document keyed by query ids has no settings
 Part = tuple[str, dict[str, Any]]
 Wanted = Callable[[str], bool]
 # Nesting of a document above its parts is counted too.

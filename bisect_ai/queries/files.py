@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import glob
 import json
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,13 +33,12 @@ from bisect_ai.queries.formats.openai import OPENAI
 from bisect_ai.queries.formats.otlp import OTLP
 from bisect_ai.queries.formats.promptfoo import PROMPTFOO
 from bisect_ai.queries.json_rows import ROW, is_lines, json_source, looks_like_json
-from bisect_ai.queries.labels import file_names
-from bisect_ai.queries.readers import Csv, JsonLines, Source, Spot
-from bisect_ai.queries.records import ORIGIN, Row, Shape
-from bisect_ai.queries.sample import FORMATS, LogSettings
-from bisect_ai.queries.sandbox import ChildLog
+from bisect_ai.queries.readers import Csv, FileNamed, JsonLines, Listed, Source, Spot
+from bisect_ai.queries.records import ORIGIN, Shape
+from bisect_ai.queries.sample import FORMATS, LogSettings, Row
+from bisect_ai.queries.sandbox import ChildLog, ParquetRows
 from bisect_ai.queries.unpack import LogFiles, plain_suffix, unpacked
-from bisect_ai.queries.values import embedded, missing, tidy
+from bisect_ai.queries.values import embedded, file_names, missing, tidy
 
 if TYPE_CHECKING:
     import sqlite3
@@ -308,3 +309,53 @@ def _recorded_rows(path: Path) -> Iterable[Mapping[str, Any]]:
 def _plain_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     filled = {str(name): value for name, value in row.items() if not missing(value)}
     return {name: tidy(embedded(value), where=f"{where}: {name}") for name, value in filled.items()}
+
+
+def is_named(source: Any) -> bool:
+    """Whether a source names files: a path or pattern, or a list of paths."""
+    listed = isinstance(source, list | tuple) and bool(source) and all(isinstance(each, Path) for each in source)
+    return listed or isinstance(source, str | Path)
+
+
+def rows_in_memory(source: Any) -> tuple[bool, Sequence[Any]]:
+    """Whether the source is a DataFrame, and its rows."""
+    tabular = (pandas := sys.modules.get("pandas")) is not None and isinstance(source, pandas.DataFrame)
+    return tabular, _table_rows(source) if tabular else _listed_rows(source)
+
+
+def _table_rows(frame: Any) -> list[Any]:
+    named: list[Any] = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return named
+
+
+def _listed_rows(source: Any) -> Sequence[Any]:
+    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
+        return source if isinstance(source, Sequence) else list(source)
+    raise QueryError(f"queries is a {type(source).__name__}; pass a path, a DataFrame or a list of mappings")
+
+
+def file_source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSettings) -> Source:
+    """The rows of files of one kind, as the shape wants them."""
+    if kind in IMPORTERS:
+        return Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad, wanted=shape.wanted())
+    known = ROW | {str(shape.columns[name]).partition(".")[0] for name in ROW & set(shape.columns)}
+    source = row_source(paths, kind, skip_bad=settings.skip_bad, rows=settings.rows, known=known)
+    return FileNamed(source, paths, early=shape.reads_origin or len(paths) > 1)
+
+
+def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, Source, str]:
+    """The rows of a path or pattern, a DataFrame or mappings, how they become records, and the name of their format."""
+    if not is_named(source):
+        tabular, rows = rows_in_memory(source)
+        return Shape.of(settings, tabular=tabular), Listed(rows), "rows"
+    paths = log_files(source, folder)
+    kind = log_format(paths, settings.format)
+    shape = Shape.of(settings, tabular=kind in ("csv", "parquet"))
+    return shape, ParquetRows(*paths) if kind == "parquet" else file_source(paths, kind, shape, settings), kind
+
+
+def instead(column: str, columns: Iterable[str]) -> str:
+    """What to say after a name that is not there: one that is close, else those that are there."""
+    close = get_close_matches(column, list(columns), n=1)
+    listed = ", ".join(" ".join(name.split())[:40] for name in sorted(columns)[:12])  # a name may hold line ends
+    return f"; did you mean {close[0][:40]!r}?" if close else f"; it has {listed or 'none'}"

@@ -14,15 +14,15 @@ from itertools import islice
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import inside, microseconds
+from bisect_ai.queries.duckdb_session import quoted, refused
 from bisect_ai.queries.readers import Source, Spot, Wrapped
-from bisect_ai.queries.records import NO_TIME, WHERE, WINDOW, Row, Shape
-from bisect_ai.queries.sql import quoted, refused
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row, inside, microseconds
 from bisect_ai.queries.values import missing, text_of, tidy
 
 JOINED = "scores of another record"
-MAX_LATE = 1_000_000
-MAX_FIELDS = 200
+MAX_LATE = 1_000_000  # they are held in memory until the records of their ids come
+MAX_FIELDS = 200  # beyond it a mapping is keyed by data, and is a text for DuckDB
 NOTHING, FLAG, WHOLE, REAL, TEXT = "NULL", "BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR"
 
 
@@ -44,7 +44,7 @@ def _type(value: Any, tabular: bool) -> Any:
         return NOTHING
     if isinstance(value, bool):
         return FLAG
-    if isinstance(value, int) and abs(value) < 2**63:
+    if isinstance(value, int) and abs(value) < 2**63:  # DuckDB's BIGINT
         return WHOLE
     if isinstance(value, float):
         return REAL
@@ -60,7 +60,7 @@ def _type_of_text(text: str) -> str:
             read(text)
         except ValueError:
             continue
-        return kind if len(text) < 19 else TEXT
+        return kind if len(text) < 19 else TEXT  # a longer number may not fit 64 bits
     return FLAG if text.lower() in ("true", "false") else TEXT
 
 
@@ -78,7 +78,7 @@ def holding(rows: Sequence[Mapping[str, Any]], condition: str, types: Mapping[st
     """Whether the condition is true of each row (NULL is not). Raises `QueryError` for a condition that DuckDB refuses."""
     import duckdb
 
-    from bisect_ai.queries.sql import locked
+    from bisect_ai.queries.duckdb_session import locked
 
     bound = [_fitted(row, types) for row in rows]
     statement = f"SELECT coalesce(({condition}\n), false) FROM (SELECT unnest($rows::{_struct(types)}[], max_depth := 2))"
@@ -116,7 +116,7 @@ def _typed_cell(value: Any, kind: Any) -> Any:
     return {WHOLE: int, REAL: float}[kind](value)
 
 
-BATCH = 1_000
+BATCH = 1_000  # rows that a condition sees at once: DuckDB is called once for them
 
 
 class ScoresJoined(Wrapped):
@@ -234,3 +234,8 @@ class Filtered(Wrapped):
         if not seen.types:
             raise QueryError(f"cannot use log.where {condition[:200]!r}: it names no column of the log{self._columns()}")
         return seen.types
+
+
+def filtered(rows: Source, shape: Shape) -> Source:
+    """The rows that count, where any may be left out."""
+    return Filtered(rows, shape) if shape.filters else rows

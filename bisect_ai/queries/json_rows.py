@@ -16,7 +16,7 @@ from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.readers import SPACE, JsonLines, Listed, Source, Spot, first_text, is_bare, refuse_utf16
-from bisect_ai.queries.records import Row
+from bisect_ai.queries.sample import Row
 from bisect_ai.queries.values import MAX_LINE
 
 # Bytes of a document, which is read whole; longer logs belong in JSONL.

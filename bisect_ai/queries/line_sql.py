@@ -13,21 +13,23 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from bisect_ai.queries.duckdb_session import literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sql import EMPTY, USER, contains_any, json_path, literal, quoted
+from bisect_ai.queries.sql import EMPTY, USER, contains_any, json_path
 from bisect_ai.queries.values import MAX_LINE
 
 # Bytes that are searched for one line.
 BLOCK = 2**18
-END = 10
+END = 10  # the byte of a line feed
 
 
 class LineIndex:
-    """The lines of a file, which are counted from 1. `lines` is their number."""
+    """The lines of a file, which are counted from 1: `lines` is their number, `long` whether one may be longer than a line may be."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._ends = path, [0]
@@ -37,6 +39,7 @@ class LineIndex:
                 self._ends.append(self._ends[-1] + _count_ends(data))
                 last = data[-1:]
         self.lines = self._ends[-1] + (last != b"\n")
+        self.long = any(a == b for a, b in pairwise(self._ends[:: MAX_LINE // BLOCK // 2]))
 
     def offsets(self, lines: Iterable[int]) -> Iterator[tuple[int, int]]:
         """(line, byte offset) of each of the lines, in order."""
@@ -66,9 +69,7 @@ _SPELT = [form(word) for word in ("NaN", "inf", "infinity") for form in (str, st
 NO_NUMBER = tuple(dict.fromkeys(sign + word for word in _SPELT for sign in ("", "-")))
 # Names that may be numbers which DuckDB writes in another way than we do.
 FRACTION = r"^-?\d+(\.|e|E|\d{18})"
-# Bytes of a cell beyond which its line may be longer than a line may be.
-LONG = MAX_LINE // 4
-LOW64 = f"{2**64 - 1}::UHUGEINT"
+LOW64 = f"{2**64 - 1}::UHUGEINT"  # md5 has 128 bits; `survey` draws by 64
 NOTHING = "NULL::VARCHAR"
 MEMBERS = "bisect_ai_members"
 # Letters that questions begin with which may be JSON or marked up.
@@ -97,15 +98,17 @@ class StagedColumns:
     def staged(self, file: str, name: str) -> str:
         """The select list and source that stage one file (`name`: what its rows are told to come from)."""
         scores = self._scores()
+        segment = self._text(self._shape.segment, name) if self._shape.segment else NOTHING
+        empty = f"{self._cell('input')} IS NULL AND {self._cell('messages')} IS NULL"
+        versions = (self._text(column, name) for column in self._shape.versions or ("versions",))
         fields = {
             "h": f"hash({self._text('id', name)})",
             "k": f"(md5_number({literal(f'{self._shape.seed}:')} || {self._whole(name)}) & {LOW64})::UBIGINT",
-            "s": f"coalesce({self._text(self._shape.segment, name)}, '')" if self._shape.segment else "''",
-            "empty": f"{self._cell('input')} IS NULL AND {self._cell('messages')} IS NULL",
-            "l": self._text(self._label_column(), name),
-            **{f"v{k}": self._text(column, name) for k, column in enumerate(self._shape.versions or ("versions",), 1)},
+            "g": f"hash({', '.join([segment, empty, self._text(self._label_column(), name), *versions])})",
+            "empty": empty,
             **{f"c{k}": numbered(k) for k in range(1, len(scores) + 1)},
-            "doubtful": f"coalesce({' OR '.join(f'({doubt})' for doubt in self._doubts(name, scores))}, false)",
+            # in the condition of a CASE, which looks at less than an expression would
+            "doubtful": f"CASE WHEN {' OR '.join(f'({doubt})' for doubt in self._doubts(name, scores))} THEN true ELSE false END",
         }
         listed = ", ".join(f"{expression} AS {field}" for field, expression in fields.items())
         numbers = "".join(f", {score.value} AS {numbered(k)}" for k, score in enumerate(scores.values(), 1))
@@ -115,16 +118,11 @@ class StagedColumns:
         """The names of the scores, in the order of their columns."""
         return list(self._scores())
 
-    def grouped(self, name: str) -> dict[str, bool]:
-        """The staged fields whose few values are looked at once they are grouped, and whether a value must be a plain text."""
-        versions = {f"v{k}": bool(self._shape.versions) for k in range(1, (len(self._shape.versions) or 1) + 1)}
-        found = {"s": True, "l": True, **versions}
-        return {each: plain for each, plain in found.items() if self._text(self._behind(each), name) != literal(name)}
-
-    def _behind(self, staged: str) -> str:
-        if staged == "s":
-            return self._shape.segment or "id"
-        return self._label_column() if staged == "l" else (self._shape.versions or ("versions",))[int(staged[1:]) - 1]
+    def grouped(self) -> dict[str, bool]:
+        """The fields that are alike in all rows of a group, and whether each value must be a plain text there."""
+        plain = [self._label_column(), *([self._shape.segment] if self._shape.segment else []), *self._shape.versions]
+        found = {**({} if self._shape.versions else {"versions": False}), **dict.fromkeys(plain, True)}
+        return {each: known for each, known in found.items() if each != "file" or "file" in self._known}
 
     def _label_column(self) -> str:
         return self._shape.labels.by if self._shape.labels else "release"
@@ -180,10 +178,9 @@ class StagedColumns:
     def _doubts(self, name: str, scores: Mapping[str, StagedScore]) -> Iterator[str]:
         """Conditions of which none is true of a plain row."""
         yield f"{self._text('id', name)} IS NULL"
-        grouped = {self._behind(each) for each in self.grouped(name)}
-        yield from (
-            _is_odd_cell(quoted(column), grouped=column in grouped) for column in self.read
-        )  # each, so that a key twice is noticed
+        words, longest = ", ".join(map(literal, NO_NUMBER)), max(map(len, NO_NUMBER))
+        for column in (quoted(name) for name in self.read if name not in self.grouped()):
+            yield f"strlen({column}) <= {longest} AND {column} IN ({words})"
         yield from self._doubts_of_content()
         for field in ("id", "cluster"):
             cell = self._column(self._shape.columns.get(field, field))
@@ -256,16 +253,16 @@ def _is_object(cell: str) -> str:
     return f"starts_with({cell}, '{{')"
 
 
-def _is_odd_cell(cell: str, *, grouped: bool) -> str:
-    """Whether the line may be longer than a line may be, or the cell may be no JSON number, which of grouped ones is seen later."""
-    if grouped:
-        return f"strlen({cell}) > {LONG}"
-    words, longest = ", ".join(map(literal, NO_NUMBER)), max(map(len, NO_NUMBER))
-    return f"CASE WHEN strlen({cell}) > {longest} THEN strlen({cell}) > {LONG} ELSE {cell} IN ({words}) END"
+def is_odd(value: Any, *, plain: bool) -> bool:
+    """Whether the value of a group has to be looked at row by row: other values may read like it.
 
-
-def is_odd_text(text: str, *, plain: bool) -> bool:
-    """Whether a grouped value has to be looked at by our own reader; `plain`: it must be neither nested nor a fraction."""
+    `plain`: it must be neither nested nor a fraction.
+    """
+    if value is None or isinstance(value, bool):
+        return False
+    if isinstance(value, float | list | dict):
+        return plain
+    text = str(value)
     return text in NO_NUMBER or (plain and (text[:1] in ("{", "[") or re.match(FRACTION, text) is not None))
 
 

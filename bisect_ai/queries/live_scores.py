@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.filters import Filtered
-from bisect_ai.queries.labels import microseconds
-from bisect_ai.queries.load_log import instead, source_of
+from bisect_ai.queries.files import instead, source_of
+from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.normalise import logged_number, output_text
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import DUPLICATE, Row, Shape, label, order_key
-from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.records import Shape, order_key
+from bisect_ai.queries.sample import DUPLICATE, LogSettings, Row, label, microseconds
 from bisect_ai.queries.shape_facts import SHAPES, Told, logged_facts, shape_facts
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
@@ -100,7 +99,7 @@ def read_scored(
     """
     settings = settings or LogSettings()
     shape, rows, format_ = source_of(source, settings, folder or Path())
-    reading = _Reading(shape, wanted, Filtered(rows, shape) if shape.filters else rows)
+    reading = _Reading(shape, wanted, filtered(rows, shape))
     kept = reading.kept()
     metric = reading.chosen()
     return reading.log(kept, metric, format_), metric
@@ -283,8 +282,8 @@ TIMES = ("at", "time", "timestamp", "date", "deployed_at", "created_at")
 WORDS = ("what", "name", "title", "message", "service", "release", "version", "ref", "sha", "commit", "environment")
 # Where an event holds its time, what it was and who did it, the likeliest first.
 WHO = ("who", "author", "by", "user", "actor", "deployed_by", "owner")
-MOST_EVENTS = 100_000
-LONGEST = 80
+MOST_EVENTS = 100_000  # a file of deploys has thousands: more is a log that was named by mistake
+LONGEST = 80  # characters of a deploy's name in a sentence
 
 
 class DeployEvent(NamedTuple):

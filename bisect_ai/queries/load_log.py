@@ -6,27 +6,47 @@ or the format; strata share the sample in proportion. One pass surveys the log, 
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
+from bisect_ai.provider.redaction import clear_id
 from bisect_ai.queries.advice import columns_for, guessed_columns
-from bisect_ai.queries.files import IMPORTERS, Imported, log_files, log_format, matching_files, row_source
-from bisect_ai.queries.filters import ScoresJoined, only_scores
-from bisect_ai.queries.json_rows import ROW, json_lines
+from bisect_ai.queries.files import (
+    file_source,
+    instead,
+    is_named,
+    log_files,
+    log_format,
+    matching_files,
+    rows_in_memory,
+    source_of,
+)
+from bisect_ai.queries.filters import ScoresJoined, filtered, only_scores
+from bisect_ai.queries.json_rows import json_lines
 from bisect_ai.queries.normalise import KINDS
-from bisect_ai.queries.query import Query, clear_id
-from bisect_ai.queries.readers import FileNamed, Listed, Source, separator
+from bisect_ai.queries.query import Query
+from bisect_ai.queries.readers import Listed, separator
 from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
-from bisect_ai.queries.records import DUPLICATE, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Quota, Shape, label, scored_by
-from bisect_ai.queries.sample import LogSettings, Sample, allocate
-from bisect_ai.queries.sandbox import ChildLog, ParquetRows, as_json_lines
+from bisect_ai.queries.records import Shape, scored_by
+from bisect_ai.queries.sample import (
+    DUPLICATE,
+    NO_INPUT,
+    NO_TIME,
+    WHERE,
+    WINDOW,
+    Drawn,
+    LogSettings,
+    Quota,
+    Sample,
+    allocate,
+    label,
+)
+from bisect_ai.queries.sandbox import ChildLog, as_json_lines
 from bisect_ai.queries.staged_lines import StagedLines, stages
 from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
 from bisect_ai.queries.traces import conversations, message_lines
@@ -140,32 +160,9 @@ def _loaded(log: Log, settings: LogSettings, *, may_join: bool = False) -> Sampl
 def _opened_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False, joined: bool = False) -> Log:
     if is_named(source):
         return _file_log(source, settings, folder, by_run=by_run, joined=joined)
-    tabular, rows = _in_memory(source)
+    tabular, rows = rows_in_memory(source)
     shape, listed = Shape.of(settings, tabular=tabular), Listed(rows)
-    return RowLog(ScoresJoined(listed, shape) if joined else listed, shape, cap=settings.sample, name="rows")
-
-
-def is_named(source: Any) -> bool:
-    """Whether a source names files: a path or pattern, or a list of paths."""
-    listed = isinstance(source, list | tuple) and bool(source) and all(isinstance(each, Path) for each in source)
-    return listed or isinstance(source, str | Path)
-
-
-def _in_memory(source: Any) -> tuple[bool, Sequence[Any]]:
-    """Whether the source is a DataFrame, and its rows."""
-    tabular = (pandas := sys.modules.get("pandas")) is not None and isinstance(source, pandas.DataFrame)
-    return tabular, _table_rows(source) if tabular else _listed_rows(source)
-
-
-def _table_rows(frame: Any) -> list[Any]:
-    named: list[Any] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return named
-
-
-def _listed_rows(source: Any) -> Sequence[Any]:
-    if isinstance(source, Iterable) and not isinstance(source, Mapping | bytes):
-        return source if isinstance(source, Sequence) else list(source)
-    raise QueryError(f"queries is a {type(source).__name__}; pass a path, a DataFrame or a list of mappings")
+    return RowLog(filtered(ScoresJoined(listed, shape) if joined else listed, shape), shape, cap=settings.sample, name="rows")
 
 
 def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool, joined: bool) -> Log:
@@ -174,29 +171,10 @@ def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool,
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
     if kind == "parquet" and not joined:
         return ChildLog(paths, shape, cap=settings.sample)
-    source = _source(as_json_lines(paths) if kind == "parquet" else paths, kind, shape, settings)
+    source = file_source(as_json_lines(paths) if kind == "parquet" else paths, kind, shape, settings)
     if kind == "jsonl" and not joined and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
         return StagedLines(paths, source, shape, cap=settings.sample)
-    return RowLog(ScoresJoined(source, shape) if joined else source, shape, cap=settings.sample, name=kind)
-
-
-def _source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSettings) -> Source:
-    if kind in IMPORTERS:
-        return Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad, wanted=shape.wanted())
-    known = ROW | {str(shape.columns[name]).partition(".")[0] for name in ROW & set(shape.columns)}
-    source = row_source(paths, kind, skip_bad=settings.skip_bad, rows=settings.rows, known=known)
-    return FileNamed(source, paths, early=shape.reads_origin or len(paths) > 1)
-
-
-def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, Source, str]:
-    """The rows of a path or pattern, a DataFrame or mappings, how they become records, and the name of their format."""
-    if not is_named(source):
-        tabular, rows = _in_memory(source)
-        return Shape.of(settings, tabular=tabular), Listed(rows), "rows"
-    paths = log_files(source, folder)
-    kind = log_format(paths, settings.format)
-    shape = Shape.of(settings, tabular=kind in ("csv", "parquet"))
-    return shape, ParquetRows(*paths) if kind == "parquet" else _source(paths, kind, shape, settings), kind
+    return RowLog(filtered(ScoresJoined(source, shape) if joined else source, shape), shape, cap=settings.sample, name=kind)
 
 
 def _check_survey(found: Survey, settings: LogSettings) -> None:
@@ -218,13 +196,6 @@ def _check_survey(found: Survey, settings: LogSettings) -> None:
         elif not found.columns:
             advice = "have the tool log the content of its messages (off by default in many), then export again"
         raise QueryError(f"none of the {found.read} records can be replayed ({counts}); {advice}")
-
-
-def instead(column: str, columns: Iterable[str]) -> str:
-    """What to say after a name that is not there: one that is close, else those that are there."""
-    close = get_close_matches(column, list(columns), n=1)
-    listed = ", ".join(" ".join(name.split())[:40] for name in sorted(columns)[:12])  # a name may hold line ends
-    return f"; did you mean {close[0][:40]!r}?" if close else f"; it has {listed or 'none'}"
 
 
 def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:

@@ -45,7 +45,7 @@ REPLIES = (("choices", "message"), ("candidates", "content"), ("generations", "m
 STOP_MARKS = frozenset(
     {"###stop###", "###transfer###", "###out-of-scope###", "<stop>", "[stop]", "terminate", "[end]", "<end>"}
 )
-MAX_STEPS = 8
+MAX_STEPS = 8  # wrappers inside wrappers end here, hostile ones too
 TEMPLATE_STARTS = ("<|im_start|>", "<|begin_of_text|>", "<|start_header_id|>")
 # A turn of a chat template: who speaks, and what.
 _TURN = re.compile(

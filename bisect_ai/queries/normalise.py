@@ -31,11 +31,13 @@ KINDS = (TRUNCATED, IMAGE, AUDIO, VIDEO, FILE)
 NOTHING_LOST = frozenset[str]()
 _BY_WORD = {"image": IMAGE, "audio": AUDIO, "video": VIDEO}
 HINTS = ("runcated", "RUNCATED", ";base64,", "@@@langfuseMedia", " omitted")
+# How producers mark that they left out the rest of a text.
 _CUT = re.compile(
     r"litellm_truncated|<truncated\b|\[[\W_]{0,4}(?:content |text |output )?truncated\b|\((?:…|\.{3})? ?truncated\)"
     r"|(?:…|\.{3}) ?\[?truncated\b|\d (?:more )?char(?:acter)?s (?:truncated|omitted)",
     re.IGNORECASE,
 )
+# An image or a file that stands in the text as a reference or as base64.
 _MEDIA = re.compile(r"@@@langfuseMedia:type=(\w{1,20})/|data:(\w{1,20})/[\w.+-]{1,80}(?:;[\w=.-]{1,80}){0,4};base64,")
 # Words of which one is in every content that has lost anything: a cheap test before the exact one.
 MAYBE = (
@@ -250,6 +252,18 @@ def _score_name(listed: Mapping[str, Any]) -> str:
 def tools_after(asked: Exchange) -> list[dict[str, Any]]:
     """The tool calls between the question and the answer, with their results."""
     return tool_results(asked.after)
+
+
+_WRITTEN = re.compile(r"(\d+(?:\.\d+)?) ?(?:(%)|/ ?(\d+(?:\.\d+)?))|(\d+),(\d+)")
+
+
+def no_number(text: str) -> str:
+    """That a text is no number, and which one to write instead where it means one: a share, or a comma for the point."""
+    found = _WRITTEN.fullmatch(text.strip())
+    if found is None or float(found[3] or 1) == 0:
+        return "which is no number"
+    meant = float(f"{found[4]}.{found[5]}") if found[4] else float(found[1]) / (100 if found[2] else float(found[3]))
+    return f"which is no number: write {meant:.10g} for it in every row"
 
 
 def logged_number(value: Any) -> float | None:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from bisect_ai.canonical import digest
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.normalise import exchange_of
-from bisect_ai.queries.records import Row, Shape
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import Row
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
 TASK, SAMPLE, VARS, ID, QUESTION = "task and sample id", "sample id", "test variables", "id", "question"

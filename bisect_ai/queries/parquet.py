@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
-from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, Shape, content_id, label
-from bisect_ai.queries.sql import locked, quoted, refused, safe_name
+from bisect_ai.queries.records import Shape, content_id
+from bisect_ai.queries.sample import EPOCH, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, label
 from bisect_ai.queries.survey import (
     EXAMPLES,
     MAX_STRATA,
@@ -30,9 +30,8 @@ from bisect_ai.queries.survey import (
     too_many_strata,
     within_bounds,
 )
-from bisect_ai.queries.values import embedded, missing, text_of, tidy
+from bisect_ai.queries.values import embedded, file_names, missing, text_of, tidy
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000
 NUMERIC = (
@@ -89,10 +88,8 @@ class ParquetLog:
         with self._open() as run:
             self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
         self._try_where()
-        with self._open() as run:
-            self._columns = sql.Columns(self._types, shape, self._names)
-            made_ids = run(self._columns.without_id()).fetchone()[0] > 0
-        self._made_ids = made_ids
+        self._columns = sql.Columns(self._types, shape, self._names)
+        self._made_ids = True
 
     @property
     def origin(self) -> frozenset[str]:
@@ -100,17 +97,24 @@ class ParquetLog:
         return frozenset({"file"} - set(self._types))
 
     def survey(self) -> Survey:
-        """A pass over the few columns that sampling needs, and one over the ids. Raises `QueryError` for too many strata.
+        """A pass over the ids, and one over the few columns that sampling needs. Raises `QueryError` for too many strata.
 
-        The first lists the rows of the lowest keys, among which those of a sample of `cap` rows are nearly always.
+        The second lists the rows of the lowest keys, among which those of a sample of `cap` rows are nearly always.
         """
         found, self._low = Survey(columns=frozenset(self._types)), []
         with self._open() as run:
+            found.repeated = repeated(self._places(run))
             self._tally(run, found)
-            places = run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"]
-        found.repeated = repeated(places)
         found.examples = self._repeated_without_question(found.repeated) if found.repeated and found.dropped[NO_INPUT] else []
         return found
+
+    def _places(self, run: Run) -> Any:
+        """A hash of each row's id, which is made of its content where it has none."""
+        import numpy as np
+
+        places = run(self._columns.ids()).fetchnumpy()["place"]
+        self._made_ids = np.ma.is_masked(places)
+        return run(f"SELECT hash({sql.ID}) AS place FROM {self._light()}").fetchnumpy()["place"] if self._made_ids else places
 
     def _repeated_without_question(self, keys: frozenset[int]) -> list[Row]:
         """Some of the rows that ask nothing and have the id of another: their scores may be its scores."""

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from bisect_ai.canonical import digest
-from bisect_ai.provider.redaction import redact
 
 
 class Query(Mapping[str, Any]):
@@ -122,9 +121,3 @@ def _content_text(content: Any) -> str:
     return "\n".join(
         str(part.get("text") or "") if part["type"] == "text" else f"[{part['type']} not replayed]" for part in content
     )
-
-
-def clear_id(name: str) -> str:
-    """A query's id as it may be stored and shown: where it holds a credential, without it, and still its own."""
-    clear = redact(name)
-    return name if clear == name else f"{clear} {digest(name)[:8]}"

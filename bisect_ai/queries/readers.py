@@ -12,9 +12,8 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import file_names
-from bisect_ai.queries.records import BAD_LINE, Row, bare_row
-from bisect_ai.queries.values import MAX_LINE
+from bisect_ai.queries.sample import BAD_LINE, Row, bare_row
+from bisect_ai.queries.values import MAX_LINE, file_names
 
 # The columns that promptfoo's CSV repeats after each output.
 BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")

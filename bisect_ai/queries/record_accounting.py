@@ -12,9 +12,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bisect_ai.canonical import digest, plain
+from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.records import ID_IN_RUN, ORIGIN, Mixed
-from bisect_ai.queries.sample import LogSettings, Mixture, Sample
+from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
+from bisect_ai.queries.sample import LogSettings, Mixed, Mixture, Sample
 
 # Mixtures of versions that are listed; the rest is added up.
 SHOWN = 50
@@ -76,9 +77,10 @@ def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterat
         held = [value for query in queries if (value := _reached(query, column)) not in (None, "", [], {})]
         listed = any(isinstance(value, list | Mapping) for value in held)  # whose scores have names of their own
         if held and not any((query.get("scores") if listed else name in (query.get("scores") or {})) for query in queries):
+            shown = " ".join(str(held[0]).split())[:40]
             yield (
                 f"the score {name!r} is missing everywhere: {column} holds no number, true, false, pass, fail, yes or no, but for "
-                f"example {' '.join(str(held[0]).split())[:40]!r}; map a column of numbers with columns: {{scores: …}}"
+                f"example {shown!r}, {no_number(shown)}; or map a column of numbers with columns: {{scores: …}}"
             )
 
 
@@ -169,6 +171,7 @@ def _column_notices(queries: Sequence[Query]) -> list[str]:
     for column in COLUMNS:
         values = [None if (value := query.get(column)) is None else str(value) for query in queries]
         repeated, groups = _repeated(values)
+        # A column that a tenth lacks names no groups.
         if sum(value is not None for value in values) >= 0.9 * len(queries) and repeated >= PLAIN * len(queries) and groups > 1:
             return [
                 f"{repeated:,} of {len(queries):,} sampled queries share a {column} with another one and count as independent: name it "

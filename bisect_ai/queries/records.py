@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import Labels, Window, refuse_overlap, window
 from bisect_ai.queries.messages import asked_at, read_messages, text_of_content
 from bisect_ai.queries.normalise import (
     KINDS,
@@ -24,62 +23,15 @@ from bisect_ai.queries.normalise import (
     scores_of,
     tools_after,
 )
-from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.sample import NO_INPUT, Labels, Light, LogSettings, Mixed, Row, Window, label, refuse_overlap, window
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
 
-Row = Mapping[str, Any]
 NESTED = ("messages", "history", "documents", "tool_results", "scores", "versions", "params")
 TEXTS = frozenset({"id", "input", "output", "release", "at", "cluster"})
-WHERE = "left out by where"
-WINDOW = "outside the time window"
-NO_TIME = "no time"
-NO_INPUT = "no input"
-DUPLICATE = "duplicate"
-BAD_LINE = "unreadable"
-# A column with more versions than this is no version.
-MAX_MIXTURES = 1_000
 # Columns that say where a record comes from: no part of what is asked.
 ORIGIN = ("file", "run_id", "run_at", "run_name")
 # The id that the log gives a record, where ids repeat over runs and had to be told apart.
 ID_IN_RUN = "id_in_run"
-
-# A release label, and (name, version) pairs.
-Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
-
-
-class RowContent(NamedTuple):
-    """What a row asks, why it cannot be replayed (empty: it can), and what of it is lost."""
-
-    reason: str
-    lost: frozenset[str] = frozenset()
-    asked: Exchange | None = None
-
-
-class Light(NamedTuple):
-    """What sampling needs of one row; `logged_id` tells a logged id from a made one.
-
-    `key` orders what is drawn as a whole (the clusters, or the rows themselves) at random, `place` the rows.
-    """
-
-    key: int
-    place: int
-    id: str
-    stratum: str
-    logged_id: bool
-
-
-class Quota(NamedTuple):
-    """How many rows a sample wants of a stratum that holds `distinct` ones."""
-
-    wanted: int
-    distinct: int
-
-
-class Drawn(NamedTuple):
-    """One row that the sample may hold, in full."""
-
-    light: Light
-    record: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -359,19 +311,9 @@ def _without_empty_keys(value: Any) -> Any:
     return [_without_empty_keys(each) for each in value] if isinstance(value, list) else value
 
 
-def bare_row(value: Any) -> Row | None:
-    """The columns of a record that is no object; None for what is no record.
+class RowContent(NamedTuple):
+    """What a row asks, why it cannot be replayed (empty: it can), and what of it is lost."""
 
-    A text is a question (or the object that it quotes as JSON), a list of messages a conversation.
-    """
-    held = embedded(value)
-    if isinstance(held, list) and read_messages(held):
-        return {"messages": held}
-    if isinstance(value, str):
-        return held if isinstance(held, dict) else {"input": value}
-    return None
-
-
-def label(value: Any) -> str | None:
-    """A release label as text; None for none."""
-    return None if missing(value) else text_of(value)
+    reason: str
+    lost: frozenset[str] = frozenset()
+    asked: Exchange | None = None

@@ -15,16 +15,15 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.files import log_files
-from bisect_ai.queries.labels import matches
-from bisect_ai.queries.load_log import instead, source_of
+from bisect_ai.queries.files import instead, log_files, source_of
+from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow
 from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading
-from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.sample import LogSettings, matches
 
 # Values of a setting, the most: what differs from row to row sets up no configuration.
 MOST_LEVELS = 12
-MOST_CONFIGURATIONS = 64
+MOST_CONFIGURATIONS = 64  # a sweep has fewer; more means that a column of the data was taken for a setting
 # The word of promptfoo and DeepEval for a test that passed: the score that decides unless another is named.
 HEADLINE = "success"
 LOWER_IS_BETTER = frozenset(COSTS.values())
@@ -82,9 +81,9 @@ class ResultFiles:
         if HEADLINE in scores:
             return HEADLINE
         if not scores:
-            told = f"name its column with --metric (from Python metric=…); they have {self._columns()}"
-            seen = f" (in {self.unread[0]} stands {self.unread[1]!r}, which is no number)" if self.unread else ""
-            raise QueryError(f"the results hold no score that every configuration has{seen}: {told}")
+            told = f"name the column of a score with --metric (from Python metric=…); they have {self._columns()}"
+            seen = f" (in {self.unread[0]} stands {self.unread[1]!r}, {no_number(self.unread[1])})" if self.unread else ""
+            raise QueryError(f"the results hold no score that every configuration has{seen}; {told}")
         if len(scores) != 1:
             told = ", ".join(name[:40] for name in scores[:12])
             raise QueryError(f"which score decides? name it with --metric (from Python metric=…): they have the scores {told}")

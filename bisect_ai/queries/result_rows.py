@@ -11,11 +11,12 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import guessed_columns
-from bisect_ai.queries.filters import Filtered
+from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.normalise import exchange_of, logged_number, scores_of
 from bisect_ai.queries.pairing import ResultRow, keys_of, variables_text
 from bisect_ai.queries.readers import Source
-from bisect_ai.queries.records import Row, Shape, label
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import Row, label
 from bisect_ai.queries.values import embedded, missing, text_of
 
 # The column that tells the answers of one row apart.
@@ -24,7 +25,7 @@ ANSWERS = ("answer", "output", "response", "completion", "prediction", "reply", 
 # What else is told of each answer, and read by its own name.
 HELD = ("scores", "error")
 WINNERS = ("winner", "preference", "preferred", "preferred_response", "choice", "chosen", "better")
-WON, EQUAL = 1.0, 0.5
+WON, EQUAL = 1.0, 0.5  # a preference as a score: its mean is the rate of wins
 # Sides that are answers to one question also where only their scores are there.
 OPPOSITES = (
     "a b",
@@ -43,7 +44,7 @@ SEPARATORS = " _-.:/"
 FIRST = 20
 # Characters of a question, a reference or an answer that are kept.
 TEXT = 2_000
-NAME = 40
+NAME = 40  # characters of a value in an error
 # Columns that say in a plain table what answered, where no importer does.
 PLAIN = ("model", "solver", "prompt_version", "prompt_id", "prompt_name", "temperature", "top_p", "experiment", VARIANT)
 # Columns that are a score by their name in a plain table without `scores`.
@@ -59,11 +60,11 @@ class ResultReading:
         self, shape: Shape, rows: Source, by: tuple[str, ...], pair: str | None, metric: str | None, whole: bool
     ) -> None:
         self._by, self._pair, self._metric, self._whole = by, pair, metric, whole
-        self._shape, self._source = shape, Filtered(rows, shape) if shape.filters else rows
+        self._shape, self._source = shape, filtered(rows, shape)
         self.columns: set[str] = set()
         self.notices: list[str] = []
+        # A column that is called like a score and a value of it that is none.
         self.unread: tuple[str, str] | None = None
-        """A column that is called like a score and a value of it that is none."""
 
     @property
     def left_out(self) -> Counter[str]:

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from bisect_ai.errors import InputError, QueryError
-from bisect_ai.queries.labels import Labels, file_names
 from bisect_ai.queries.readers import Spot
-from bisect_ai.queries.records import Drawn, Light, Quota, Shape
-from bisect_ai.queries.sample import LogSettings
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import Drawn, Labels, Light, LogSettings, Quota
 from bisect_ai.queries.survey import Survey, Tally
 from bisect_ai.queries.unpack import LogFiles
+from bisect_ai.queries.values import file_names
 
 # Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is
 # refused.

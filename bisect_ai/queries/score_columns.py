@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.errors import InputError, QueryError
-from bisect_ai.queries.sql import locked, quoted, safe_name
+from bisect_ai.queries.duckdb_session import locked, quoted, safe_name
 from bisect_ai.queries.values import tidy
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from bisect_ai.queries.records import Row, Shape
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import Row
 from bisect_ai.queries.values import decoded, missing
 
 Told = str | float

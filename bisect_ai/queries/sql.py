@@ -1,77 +1,19 @@
-"""DuckDB over what users bring: a session that reaches nothing, and the SQL that surveys a log, each of our fields an expression."""
+"""The SQL that surveys a log, each of our fields an expression."""
 # ruff: noqa: S608 - values are bound; identifiers and paths, which cannot be, go through `quoted` and `literal`
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import SCALES, Labels, Window
+from bisect_ai.queries.duckdb_session import literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
-from bisect_ai.queries.records import NO_INPUT, NO_TIME, WHERE, WINDOW, Shape
-
-LOCKED: dict[str, bool | str] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-    "allow_persistent_secrets": False,
-    "preserve_insertion_order": False,
-    "memory_limit": "600MB",
-    "temp_directory": "",
-}
-
-
-@contextmanager
-def locked(files: Sequence[str] = (), *, ordered: bool = False) -> Iterator[Any]:
-    """A DuckDB connection that reads these files and nothing else, loads nothing, writes nothing; `ordered`: it keeps rows in order."""
-    import duckdb
-
-    with duckdb.connect(":memory:", config=_session_config(ordered=ordered)) as connection:
-        allowed = ", ".join(literal(name) for name in files)
-        connection.execute(f"SET allowed_paths = [{allowed}]")
-        connection.execute("SET enable_progress_bar = false")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        yield connection
-
-
-def _session_config(*, ordered: bool) -> dict[str, Any]:
-    return {**LOCKED, "preserve_insertion_order": ordered, "threads": min(4, os.cpu_count() or 1)}
-
-
-def quoted(name: str) -> str:
-    """An identifier, quoted."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def refused(condition: str, error: Exception, columns: Any) -> QueryError:
-    """The one line that says why a condition is refused."""
-    reason = (str(error).splitlines() or ["?"])[0]
-    listed = ", ".join(sorted(map(str, columns))[:12])
-    return QueryError(
-        f"cannot use log.where {condition[:200]!r}: {reason}; write a DuckDB condition, texts in single quotes; columns: {listed}"
-    )
-
-
-def literal(text: str) -> str:
-    """A string constant, quoted."""
-    return "'" + text.replace("'", "''") + "'"
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import NO_INPUT, NO_TIME, SCALES, WHERE, WINDOW, Labels, Window
 
 
 def json_path(dotted: str) -> str:
     """The path of a nested value by its dotted name, as a string constant."""
     return literal("$" + "".join(f'."{step}"' for step in dotted.replace('"', "").split(".")))
-
-
-def safe_name(path: Path) -> str:
-    """A file's name that DuckDB takes for a name. Raises `QueryError` for one that it would take for a pattern."""
-    if any(letter in str(path) for letter in "*?["):
-        raise QueryError(f"cannot read {path}: DuckDB takes * ? [ in a file name for a pattern; rename the file or its folder")
-    return str(path)
 
 
 def contains_any(text: str, words: Sequence[str]) -> str:
@@ -120,18 +62,18 @@ class Columns:
     def __init__(self, types: Mapping[str, str], shape: Shape, files: Mapping[str, str]) -> None:
         self._types, self._shape, self._files = types, shape, files
         self._scan = FILED if shape.reads_origin and "file" not in types else SCAN
+        # The columns of the question, which the survey reads anyhow.
         self.asked = [name for name in types if name in {shape.columns.get(each, each) for each in ("input", "messages")}]
-        """The columns of the question, which the survey reads anyhow."""
 
-    def without_id(self) -> str:
-        """The statement that counts rows without an id."""
-        return f"SELECT count(*) FROM {SCAN} WHERE {self._text('id')} IS NULL"
+    def ids(self) -> str:
+        """The statement that lists a hash of each row's id, NULL for none."""
+        own = self._own_id()
+        return f"SELECT CASE WHEN {own} IS NOT NULL THEN hash({own}) END AS place FROM {FILED if self._shape.by_run else SCAN}"
 
     def light(self, *, made_ids: bool) -> str:
         """The scan with what sampling needs added; `made_ids`: some rows need an id made of their content."""
         name, cluster = self._text("id"), self._text("cluster")
-        own = f"{name} || ' @ ' || coalesce({self._text('run_id')}, {self._text('file')})" if self._shape.by_run else name
-        named = f"coalesce({own}, {self._made_id()})" if made_ids else own
+        named = f"coalesce({self._own_id()}, {self._made_id()})" if made_ids else self._own_id()
         whole = ID if cluster == NONE else f"coalesce({cluster}, {ID})"
         key = f"(md5_number({literal(f'{self._shape.seed}:')} || {whole}) & {2**64 - 1}::UHUGEINT)"
         where = f"{self._stratum()} AS {STRATUM}, {self._reason()} AS {REASON}"
@@ -163,7 +105,8 @@ class Columns:
         versions = ", ".join(self._text(name) for name in self._shape.versions or ("versions",))
         low = f"{KEY} < {top}::UHUGEINT AND {REASON} IS NULL"
         seen = [f"list(CASE WHEN {low} THEN row({self.seen()}) END) FILTER ({low})" if top else "NULL"]
-        listed = ", ".join([STRATUM, REASON, LABEL, FAULT, versions, "count(*)", *map(_sum_columns, scores), *seen])
+        reason = REASON if self._shape.filters else f"any_value({REASON})"  # else it follows from the fault
+        listed = ", ".join([STRATUM, reason, LABEL, FAULT, versions, "count(*)", *map(_sum_columns, scores), *seen])
         return f"SELECT {listed} FROM {self.light(made_ids=made_ids)} GROUP BY ALL LIMIT {MAX_GROUPS}"
 
     def score_sums(self) -> str | None:
@@ -265,6 +208,10 @@ class Columns:
         number = f"TRY_CAST({text} AS DOUBLE)"
         scaled = " ".join(f"WHEN abs({number}) < {below} THEN {number} * {unit}" for below, unit in SCALES)
         return f"coalesce(TRY_CAST(CASE {scaled} ELSE {number} / 1000 END AS BIGINT), epoch_us(TRY_CAST({text} AS TIMESTAMP)))"
+
+    def _own_id(self) -> str:
+        name = self._text("id")
+        return f"{name} || ' @ ' || coalesce({self._text('run_id')}, {self._text('file')})" if self._shape.by_run else name
 
     def _made_id(self) -> str:
         history, messages = (self._json(field) or "NULL" for field in ("history", "messages"))

@@ -17,19 +17,19 @@ from typing import Any
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries import line_sql
-from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.duckdb_session import locked
+from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.line_sql import LineIndex
-from bisect_ai.queries.parquet import mixed_versions
 from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
-from bisect_ai.queries.records import NO_INPUT, Drawn, Quota, Row, Shape
-from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.sql import MAX_GROUPS, literal, locked
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import NO_INPUT, Drawn, LogSettings, Quota, Row
+from bisect_ai.queries.sql import MAX_GROUPS
 from bisect_ai.queries.survey import EXAMPLES, MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.values import embedded, file_names
 
 # Bytes from which on DuckDB is faster by more than it takes to start.
 LARGE = 64 * 2**20
-MAX_NAMES, MAX_SCORES = 200, 50
+MAX_NAMES, MAX_SCORES = 200, 50  # wider logs are left to the strict reader: SQL over all of it would be too long
 # Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all.
 FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
 
@@ -37,9 +37,6 @@ FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
 FIRST = 1_000
 # Columns that count also where none of the first rows has them.
 LATER = ("input", "messages", "scores", "release", "versions")
-FIELDS = ("s", "empty", "l")
-# Odd values of segments, releases and versions that are looked at row by row.
-MAX_ODD = 100
 
 
 class NotPlain(Exception):
@@ -50,13 +47,15 @@ class StagedLines(RowLog):
     """A `Log` of JSON lines in which most rows are plain."""
 
     def __init__(self, paths: Sequence[Path], source: Source, shape: Shape, *, cap: int | None) -> None:
-        super().__init__(source, shape, cap=cap, name="jsonl")
+        super().__init__(filtered(source, shape), shape, cap=cap, name="jsonl")
         self._paths, self._names = paths, file_names(paths)
         self._stack = ExitStack()
         self._connection: Any = None
         self._indexes: list[LineIndex] = []
+        # Their places, and the hashes of their ids.
         self._doubtful: dict[Spot, int] = {}
-        """Their places, and the hashes of their ids."""
+        # The stratum of each group of plain rows that can be asked.
+        self._strata: dict[int, str] = {}
 
     def survey(self) -> Survey:
         """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""
@@ -90,6 +89,7 @@ class StagedLines(RowLog):
         self._stack.close()
         self._connection = None
         self._doubtful.clear()
+        self._strata.clear()
         self._smallest.clear()
 
     def _run(self, statement: str, **bound: Any) -> Any:
@@ -108,8 +108,9 @@ class StagedLines(RowLog):
         found = Survey(columns=frozenset(columns.read))
         self._tally(found, groups, columns.score_names())
         self._see_doubtful(found, doubtful)
-        self._see_empty(found)
         places = self._run("SELECT h FROM staged WHERE NOT doubtful AND NOT empty").fetchnumpy()["h"]
+        places.sort()
+        self._see_empty(found, places)
         found.repeated = repeated([*places, *self._doubtful.values()] if self._doubtful else places)
         if len(found.repeated) > FEW_DOUBTFUL:
             raise NotPlain
@@ -144,7 +145,7 @@ class StagedLines(RowLog):
         """Find the lines. They are the staged rows one by one, unless there are blank lines between them."""
         self._indexes = [LineIndex(path) for path in self._paths]
         (staged,) = self._run("SELECT count(*) FROM staged").fetchone()
-        if staged != sum(index.lines for index in self._indexes):
+        if staged != sum(index.lines for index in self._indexes) or any(index.long for index in self._indexes):
             raise NotPlain
 
     def _find_doubtful(self) -> list[int]:
@@ -155,48 +156,47 @@ class StagedLines(RowLog):
             raise NotPlain
         return [n for (n,) in found]
 
-    def _plain_groups(self, columns: line_sql.StagedColumns) -> list[tuple[Any, ...]]:
-        """The groups of the plain rows, once those are marked doubtful whose values a group shows to be odd."""
-        looked = columns.grouped(self._names[0])
-        found, odd = self._groups(columns), list[str]()
-        for field, plain in looked.items():
-            place = FIELDS.index(field) if field in FIELDS else len(FIELDS) + int(field[1:]) - 1
-            values = {group[place] for group in found if group[place]}
-            odd += [f"{field} = {literal(each)}" for each in sorted(values) if line_sql.is_odd_text(each, plain=plain)]
-        if not odd:
-            return found
-        if len(odd) > MAX_ODD:
-            raise NotPlain
-        self._run(f"UPDATE staged SET doubtful = true WHERE {' OR '.join(odd)}")
-        return self._groups(columns)
+    def _plain_groups(self, columns: line_sql.StagedColumns) -> list[tuple[Row, tuple[Any, ...]]]:
+        """The first row of each group of plain rows, and what was counted; rows of groups that may not be alike become doubtful."""
+        groups, odd = list[tuple[Row, tuple[Any, ...]]](), list[int]()
+        counted = self._groups(len(columns.score_names()))
+        firsts = {first: group for first, *group in counted}
+        for (_, row), first in zip(self._source.fetch(self._spots(firsts)), sorted(firsts), strict=True):
+            if any(line_sql.is_odd(self._shape.get(row, name), plain=plain) for name, plain in columns.grouped().items()):
+                odd.append(firsts[first][0])
+            else:
+                groups.append((row, tuple(firsts[first])))
+        if odd:
+            self._run("UPDATE staged SET doubtful = true WHERE g IN (SELECT unnest($odd::UBIGINT[]))", odd=odd)
+        return groups
 
-    def _groups(self, columns: line_sql.StagedColumns) -> list[tuple[Any, ...]]:
-        """The plain rows by stratum, release and versions, with the sums of their scores."""
-        versions = [f"v{k}" for k in range(1, len(self._shape.versions or "v") + 1)]
-        sums = line_sql.score_sums(f"c{k}" for k in range(1, len(columns.score_names()) + 1))
-        listed = ", ".join([*FIELDS, *versions, "count(*)", *sums])
+    def _groups(self, scores: int) -> list[tuple[Any, ...]]:
+        """The plain rows that are alike in stratum, release and versions: the number of the first, and the sums of their scores."""
+        sums = ", ".join(["", *line_sql.score_sums(f"c{k}" for k in range(1, scores + 1))])
+        listed = f"min(rowid), g, bool_and(empty), count(*){sums}"
         found: list[tuple[Any, ...]] = self._run(
-            f"SELECT {listed} FROM staged WHERE NOT doubtful GROUP BY ALL LIMIT {MAX_GROUPS}"
+            f"SELECT {listed} FROM staged WHERE NOT doubtful GROUP BY g LIMIT {MAX_GROUPS}"
         ).fetchall()
-        if len(found) >= MAX_GROUPS or len({stratum for stratum, *_ in found}) > MAX_STRATA:
+        if len(found) >= MAX_GROUPS:
             raise NotPlain
         return found
 
-    def _tally(self, found: Survey, groups: Sequence[tuple[Any, ...]], scores: Sequence[str]) -> None:
-        width = len(self._shape.versions) or 1
-        for stratum, empty, release, *rest in groups:
-            n = rest[width]
-            released = self._shape.labels.label(release) if self._shape.labels else release
+    def _tally(self, found: Survey, groups: Sequence[tuple[Row, tuple[Any, ...]]], scores: Sequence[str]) -> None:
+        for row, (group, empty, n, *sums) in groups:
+            mixed = self._shape.mixture(row)
             found.read += n
-            found.logged.add_rows(released, n)
+            found.logged.add_rows(mixed[0], n)
             for k, name in enumerate(scores):
-                total, squares, known = rest[width + 3 * k + 1 : width + 3 * k + 4]
-                found.logged.add_sums(released, name, (total or 0.0, squares or 0.0, known))
+                total, squares, known = sums[3 * k : 3 * k + 3]
+                found.logged.add_sums(mixed[0], name, (total or 0.0, squares or 0.0, known))
             if empty:
                 found.dropped[NO_INPUT] += n
             else:
-                found.rows[stratum] += n
-                found.mix(mixed_versions(released, rest[:width], self._shape.versions), n)
+                self._strata[group] = self._shape.stratum(row)
+                found.rows[self._strata[group]] += n
+                found.mix(mixed, n)
+        if len(found.rows) > MAX_STRATA:
+            raise NotPlain
 
     def _see_doubtful(self, found: Survey, rows: Collection[int]) -> None:
         """Read the doubtful rows one by one."""
@@ -211,14 +211,14 @@ class StagedLines(RowLog):
         self._doubtful = {spot: h for spot, (h,) in zip(spots, hashed, strict=True)}
         found.columns |= columns
 
-    def _see_empty(self, found: Survey) -> None:
+    def _see_empty(self, found: Survey, places: Any) -> None:
         """Read some of the plain rows that ask nothing and have the id of one that asks: their scores may be its scores."""
-        if not found.dropped[NO_INPUT]:
+        if not found.dropped[NO_INPUT] or not len(places):
             return
-        # a join, whose smaller side is the one with few rows, whichever that is
-        late = "(SELECT h, rowid AS late FROM staged WHERE empty AND NOT doubtful)"
-        empty = self._run(f"SELECT late FROM staged JOIN {late} USING (h) WHERE NOT empty LIMIT {EXAMPLES}").fetchall()
-        found.examples += [row for _, row in self._source.fetch(self._spots([n for (n,) in empty]))]
+        empty = self._run("SELECT h, rowid AS late FROM staged WHERE empty AND NOT doubtful").fetchnumpy()
+        at = places.searchsorted(empty["h"]).clip(max=len(places) - 1)
+        late = empty["late"][places[at] == empty["h"]][:EXAMPLES]
+        found.examples += [row for _, row in self._source.fetch(self._spots(late.tolist()))]
 
     def _spots(self, rows: Collection[int]) -> list[Spot]:
         """Where the rows of these numbers are."""
@@ -249,14 +249,15 @@ class StagedLines(RowLog):
 
     def _below(self, bounds: Mapping[str, int]) -> list[Low[Spot | int]]:
         """The numbers of the plain rows below the bounds."""
+        tops = {group: bounds[name] for group, name in self._strata.items() if name in bounds}
         found = self._run(
-            "SELECT s, h, k, staged.rowid FROM staged JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($tops::UBIGINT[]) AS top)"
-            " ON s = name WHERE k <= $most::UBIGINT AND k <= top AND NOT doubtful AND NOT empty",
-            names=list(bounds),
-            tops=list(bounds.values()),
+            "SELECT g, h, k, staged.rowid FROM staged JOIN (SELECT unnest($groups::UBIGINT[]) AS g, unnest($tops::UBIGINT[]) AS top)"
+            " USING (g) WHERE k <= $most::UBIGINT AND k <= top AND NOT doubtful AND NOT empty",
+            groups=list(tops),
+            tops=list(tops.values()),
             most=max(bounds.values()),
         )
-        return [Low(*row) for row in found.fetchall()]
+        return [Low(self._strata[group], *row) for group, *row in found.fetchall()]
 
     def _in_full(self, spots: Collection[Spot]) -> Iterator[Drawn]:
         for spot, row in self._source.fetch(spots):

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.filters import Filtered
 from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import MAX_MIXTURES, Drawn, Light, Mixed, Quota, Row, RowContent, Shape, label
-from bisect_ai.queries.sample import LoggedRelease, ScoreTally
+from bisect_ai.queries.records import RowContent, Shape
+from bisect_ai.queries.sample import MAX_MIXTURES, Drawn, Light, LoggedRelease, Mixed, Quota, Row, ScoreTally, label
 
 # More segments than this is a mistake in the column: a stratum needs queries.
 MAX_STRATA = 1_000
 
-EXAMPLES = 5
+EXAMPLES = 5  # rows kept to say what a log that holds nothing usable looks like
 Item = TypeVar("Item")
 
 
@@ -124,7 +123,7 @@ class RowLog:
 
     def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
         self.format = name
-        self._source: Source = Filtered(source, shape) if shape.filters else source
+        self._source = source
         self._shape = shape
         self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
 
@@ -231,7 +230,7 @@ def too_many_strata(shape: Shape) -> QueryError:
     )
 
 
-TOP = 2**64 - 1
+TOP = 2**64 - 1  # keys are uniform below it
 
 
 class Low(NamedTuple, Generic[Item]):

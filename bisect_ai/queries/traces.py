@@ -28,7 +28,7 @@ from bisect_ai.queries.messages import (
     text_of_content,
     tool_results,
 )
-from bisect_ai.queries.records import NO_INPUT, Row
+from bisect_ai.queries.sample import NO_INPUT, Row
 from bisect_ai.queries.values import missing
 
 PART = "part of another record"
@@ -229,7 +229,7 @@ ORDERS = ("turn", "turnid", "turnindex", "turnnumber", "messageindex", "position
 # Columns that order the messages of a conversation, by number and by time.
 TIMES = ("createdat", "timestamp", "time", "ts", "at", "createtime", "sentat", "date")
 SAID = ("content", "text", "message", "body", "value", "parts", "utterance")
-MAX_LINES = 2_000_000
+MAX_LINES = 2_000_000  # they are held in memory until their conversations are whole
 
 
 def message_of(row: Row) -> Message | None:

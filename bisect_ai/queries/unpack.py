@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.labels import file_names
+from bisect_ai.queries.values import file_names
 
 GZIP, ZSTD, ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 SUFFIXES = (".gz", ".gzip", ".zst", ".zstd", ".zip")
 # Zip's number for members that are compressed with zstd, as Inspect writes them; Python's zipfile knows it from 3.14 on.
 ZSTD_METHOD = 93
-MAX_RATIO = 1_000
+MAX_RATIO = 1_000  # deflate's limit is 1,032: only a bomb comes near it
 # Bytes that may come out whatever went in: below it a ratio says nothing.
 FREE = 256 * 2**20
-MAX_MEMBERS = 10_000
+MAX_MEMBERS = 10_000  # files are listed and looked at one by one
 # What lies beside the data in an archive; where there is nothing else, it is looked at.
 BESIDE = (".md", ".txt", ".html", ".pdf", ".png", ".jpg", ".yaml", ".yml")
-CHUNK = 2**20
+CHUNK = 2**20  # bytes read at once: a bomb is noticed before it fills the disk
 PREFIX = "bisect-ai-log-"
 # Seconds in which a folder may not be locked yet by who made it.
 YOUNG = 60.0
@@ -162,7 +162,7 @@ def damage(path: Path) -> Iterator[None]:
     except BROKEN as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise QueryError(f"cannot read {path}: {told}; the archive is damaged, write it again") from None
-    except Exception as error:
+    except Exception as error:  # zstandard is optional, so its error has no name here
         if type(error).__name__ != "ZstdError":
             raise
         raise QueryError(f"cannot read {path}: {str(error)[:80]}; the archive is damaged, write it again") from None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import base64
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -121,7 +123,7 @@ def _scalar(value: Any, *, where: str, depth: int) -> Any:
 def _plain_value(value: Any, where: str) -> Any:
     try:
         return plain(value, where=where)
-    except Exception as error:
+    except Exception as error:  # values of a table may be of any class, and raise anything when they are looked at
         raise QueryError(str(error)) from error
 
 
@@ -130,3 +132,11 @@ def _decoded_bytes(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return base64.b64encode(value).decode()
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """What each of a log's files is called: its path below the folder that they share, so that a name tells them apart."""
+    if len(paths) == 1:
+        return [paths[0].name]
+    shared = os.path.commonpath([path.absolute().parent for path in paths])
+    return [path.absolute().relative_to(shared).as_posix() for path in paths]

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from bisect_ai.canonical import Json
 from bisect_ai.errors import Infeasible, ReleaseError
 from bisect_ai.release.composition import Node, Value, either
+from bisect_ai.release.file_text import excerpt, shown, turn
 from bisect_ai.release.frozen import MISSING, FrozenDict, same
-from bisect_ai.release.quoting import excerpt, shown, turn
 
 Kind = Literal["changed", "added", "removed", "renamed", "moved", "reordered"]
 

@@ -15,18 +15,20 @@ from typing import Any, NamedTuple
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.diff import diff
+from bisect_ai.release.file_text import shown
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
-from bisect_ai.release.quoting import shown
 from bisect_ai.release.tool_faults import tool_faults
 from bisect_ai.release.tools import is_tools_axis, read_tools
 
-_MOST_PLACES = 3
-_VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+_MOST_PLACES = 3  # more are counted: a warning is one line
+_VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")  # variables of the prompt; doubled braces are braces
+# Axes whose texts may hold variables.
 _TEMPLATE_AXIS = re.compile(r"prompt|context|template|instruction|message", re.IGNORECASE)
 _NOT_TEMPLATES = frozenset(("examples", "documents", "few_shot", "shots"))
 _SOURCES = frozenset(
     ("input", "question", "query", "history", "documents", "context", "messages", "tools", "tool_results", "examples")
 )
+# A model's name with a date, a number or a digest: the provider does not change what it stands for.
 _DATED = re.compile(r"(19|20)\d\d-?[01]\d-?[0-3]\d|-\d{3,4}$|-\d{3,4}[-@:]|[@:]sha256|@\w*\d{6,}")
 _MODEL_KEYS = frozenset(("model", "model_name", "model_id", "engine", "deployment"))
 
@@ -170,7 +172,9 @@ def _unowned(good: Release, bad: Release) -> Iterator[Suspect]:
 
 
 _SCHEMAS = ("parameters", "input_schema", "inputSchema")
-_CODE = re.compile(r"[_\d]|[a-z][A-Z]")
+_CODE = re.compile(
+    r"[_\d]|[a-z][A-Z]"
+)  # a name that is no English word is found wherever it stands, any other only where it is marked
 _OPEN, _CLOSE = "[`'\"{<]", "[`'\"}>]"
 
 

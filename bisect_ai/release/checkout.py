@@ -14,9 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
+from bisect_ai.release.file_text import read_bytes, shown
 from bisect_ai.release.git import commit_of, git_output, repository_of
-from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import read_bytes
 
 # The revision that stands for the working tree: tracked files as they lie there, committed or not.
 WORKTREE = "WORKTREE"
@@ -24,6 +23,7 @@ WORKTREE = "WORKTREE"
 LARGEST_TEXT = 8 << 20
 # Bytes of blobs that are asked of git at once.
 _BATCH = 64 << 20
+# What git keeps of a file that is stored by LFS.
 _POINTER = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:[^\n]*\n)*?oid sha256:([0-9a-f]{64})\nsize ([0-9]+)\n"
 )
@@ -194,9 +194,9 @@ def _path(name: bytes) -> str | None:
 
 
 CODEOWNERS = ("CODEOWNERS", ".github/CODEOWNERS", ".gitlab/CODEOWNERS", "docs/CODEOWNERS")
-_MOST_LINES = 5_000
-_LONGEST_PATTERN = 500
-_MOST_FILES = 200
+_MOST_LINES = 5_000  # lines of CODEOWNERS; GitHub reads 3 MB, and a match costs each of them
+_LONGEST_PATTERN = 500  # longer ones, and those with many stars, may take exponential time to match
+_MOST_FILES = 200  # an axis of more files has no one owner worth naming
 
 
 def code_owner(rules: str, path: str) -> str | None:
@@ -225,3 +225,28 @@ def owner_of_files(side: Checkout, paths: Collection[str]) -> str | None:
     rules = content.decode("utf-8", "replace")
     owners = {code_owner(rules, path) for path in paths}
     return owners.pop() if len(owners) == 1 else None
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """Two revisions of one repository and what becomes of each of their files. Paths are from the top of the repository."""
+
+    good: Checkout
+    bad: Checkout
+    axis_of: Mapping[str, str] = field(repr=False)
+    pinned: Mapping[str, str] = field(repr=False)
+    """Changed files that no cell varies: path to the side that all cells have."""
+    notes: tuple[str, ...] = ()
+
+    def entry(self, path: str) -> FileEntry:
+        """The file as bad has it, else as good has it."""
+        return self.bad.entries.get(path) or self.good.entries[path]
+
+    def shared(self) -> dict[str, tuple[Checkout, FileEntry]]:
+        """The files that are alike in every cell: path to where it is from."""
+        found = {}
+        for path in dict.fromkeys((*self.bad.entries, *self.good.entries)):
+            side = self.good if self.pinned.get(path) == "good" else self.bad
+            if path not in self.axis_of and path in side.entries and side.entries[path].mode != SUBMODULE:
+                found[path] = (side, side.entries[path])
+        return found

@@ -3,22 +3,48 @@
 Mappings are compared by key, lists of named objects by name, other lists by alignment, texts by hunk, document sets by
 document, tool schemas by field; anything else is one change. A rename, a move and a field together with its entry in
 `required` are one change each, so that no half of them can be applied alone.
+
+Files of two revisions are JSON, and YAML of tools, by key, and texts by hunk or, where their lines are keys or have several authors,
+by line. A path is `prompts/system.md:11` for a line and `tools.json:get_order.parameters.id` for a place in JSON. A file whose line
+ends changed all over has one change for that, apart from what else changed in it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import Any
 
 from bisect_ai.canonical import Json, plain
-from bisect_ai.release.changes import Change, ChangeSpot, Group, Scribe, Tree
-from bisect_ai.release.composition import Node, Recast, Value
-from bisect_ai.release.file_changes import LineAuthors, diff_files
+from bisect_ai.errors import ReleaseError
+from bisect_ai.release.changes import Change, ChangeSpot, Group, Inner, Scribe, Tree
+from bisect_ai.release.checkout import Checkout
+from bisect_ai.release.composition import Node, Recast, Slot, Value, Written, fields, unchanged
 from bisect_ai.release.frozen import MISSING, freeze, same
+from bisect_ai.release.git import git_output
 from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
-from bisect_ai.release.mappings import diff_mapping, diff_schema, is_document_name, is_schema
-from bisect_ai.release.texts import diff_text
+from bisect_ai.release.mappings import diff_mapping, diff_schema, document_set, document_slot, is_document_name, is_schema
+from bisect_ai.release.references import parsed_by_suffix
+from bisect_ai.release.renames import document_renames
+from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
 from bisect_ai.release.tools import compared_tools, is_tools_axis
+
+# A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
+Authors = Callable[[str], Sequence[str]]
+_YAML = (".yaml", ".yml")
+_KEYED = frozenset({".yaml", ".yml", ".toml", ".ini", ".cfg", ".env", ".properties"})
+_KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")  # a line of YAML, TOML or JSON that sets something
+_INDENT = re.compile(r"\n([ \t]+)\S")  # the indent of a JSON file, which a mixture keeps
+# That blaming all files of a diff may take; hunks of what is left stay whole.
+_SECONDS = 20.0
+_HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")  # first line of a group in `git blame --porcelain`
 
 __all__ = ["Change", "Group", "Tree", "diff"]
 
@@ -78,3 +104,185 @@ def _value_node(good: Json, bad: Json, spot: ChangeSpot, scribe: Scribe) -> Node
     if isinstance(good, str) and isinstance(bad, str):
         return diff_text(good, bad, spot, scribe)
     return scribe.whole(good, bad, spot)
+
+
+def diff_files(
+    good: Mapping[str, Any], bad: Mapping[str, Any], spot: ChangeSpot, scribe: Scribe, inner: Inner, authors: Authors
+) -> Node:
+    """How an axis of files is put together: a mapping of path to text, or to what names a content that is no text."""
+    if is_document_name(spot):
+        return document_set(dict(good), dict(bad), spot, scribe)
+    gone = {name: text for name, text in good.items() if name not in bad and isinstance(text, str)}
+    come = {name: text for name, text in bad.items() if name not in good and isinstance(text, str)}
+    renames = document_renames(gone, come)
+    slots: dict[str, Slot] = {}
+    for name, value in good.items():
+        place = replace(spot.document(name), opens=":")
+        if name not in bad:
+            slots[name] = document_slot(name, dict(good), dict(bad), renames, place, scribe)
+        elif not same(value, bad[name]):
+            slots[name] = Slot(name, name, _file(name, value, bad[name], place, scribe, inner, authors))
+    taken = set(renames.values())
+    new = (name for name in bad if name not in good and name not in taken)
+    added = [Slot(name, name, scribe.whole(MISSING, bad[name], spot.document(name))) for name in new]
+    return fields(dict(good), dict(bad), slots, added)
+
+
+def _file(
+    name: str, good: Json, bad: Json, place: ChangeSpot, scribe: Scribe, inner: Inner, authors: Authors
+) -> Node:  # fmt: skip
+    if not isinstance(good, str) or not isinstance(bad, str):
+        return scribe.whole(good, bad, place)
+    is_data = name.lower().endswith(".json") or (name.lower().endswith(_YAML) and is_tools_axis(place.axis))
+    if is_data and (parsed := _both_parsed(good, bad, name)) is not None:
+        form = inner(*parsed, place)
+        return WrittenData(good, bad, form.ids, form, good, name.lower().endswith(_YAML))
+    split = partial(_split_piece, is_keyed=PurePosixPath(name).suffix.lower() in _KEYED, authors=partial(authors, name))
+    ends = _line_ends(good, bad)
+    if ends is None:
+        return diff_text(good, bad, place, scribe, split=split)
+    return _with_line_ends(good, bad, ends, place, scribe, split)
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenData(Written):
+    """Two files of JSON, or of tools as YAML: each as it is written; what is between them as data, with the indent of the good one."""
+
+    like: str
+    is_yaml: bool
+
+    def _mix(self, on: frozenset[int]) -> Value:
+        value = plain(self.form.build(on))
+        if self.is_yaml:
+            import yaml
+
+            written: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000)
+            return written
+        indent = _INDENT.search(self.like)
+        text = json.dumps(value, indent=indent[1] if indent else None, ensure_ascii=self.like.isascii(), allow_nan=False)
+        return text + ("\n" if self.like.endswith("\n") else "")
+
+
+def _both_parsed(good: str, bad: str, name: str) -> tuple[Json, Json] | None:
+    """Both values, where both files are data that says something else; of YAML, lists and mappings only."""
+    try:
+        ours, theirs = (freeze(parsed_by_suffix(text, name)) for text in (good, bad))
+    except ReleaseError:
+        return None
+    is_plain = name.lower().endswith(_YAML) and not all(isinstance(side, Mapping | tuple | list) for side in (ours, theirs))
+    return None if is_plain or same(ours, theirs) else (ours, theirs)
+
+
+@dataclass(frozen=True, eq=False)
+class LineEnds(Written):
+    """A text, put together with LF, that is written with one line end or the other, as the change `number` says."""
+
+    number: int
+    ends: tuple[str, str]
+
+    def _mix(self, on: frozenset[int]) -> Value:
+        text = self.form.build(on)
+        return text.replace("\n", self.ends[self.number in on]) if isinstance(text, str) else text
+
+
+def _line_ends(good: str, bad: str) -> tuple[str, str] | None:
+    """(old, new) when every line end of the good text is another than every one of the bad text."""
+    if "\n" not in good or "\n" not in bad:
+        return None
+    ours, theirs = (_ending(text) for text in (good, bad))
+    return None if ours is None or theirs is None or ours == theirs else (ours, theirs)
+
+
+def _ending(text: str) -> str | None:
+    crlf = text.count("\r\n")
+    return "\r\n" if crlf == text.count("\n") and crlf == text.count("\r") else "\n" if "\r" not in text else None
+
+
+def _with_line_ends(
+    good: str,
+    bad: str,
+    ends: tuple[str, str],
+    place: ChangeSpot,
+    scribe: Scribe,
+    split: Callable[[TextPiece, int], Iterator[TextPiece]],
+) -> Node:
+    old, new = ends
+    told = {"\n": "LF", "\r\n": "CRLF"}
+    summary = f"only the line ends of the file: {told[old]} → {told[new]}"
+    number = scribe.add(place.child("line ends"), "changed", told[old], told[new], summary)
+    ours, theirs = good.replace(old, "\n"), bad.replace(new, "\n")
+    form = unchanged(ours) if ours == theirs else diff_text(ours, theirs, place, scribe, split=split)
+    return LineEnds(good, bad, form.ids | {number}, form, number, ends)
+
+
+def _split_piece(
+    piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]
+) -> Iterator[TextPiece]:
+    """A hunk line by line where lines are keys, and by author where several people wrote it; else as it is.
+
+    `bad_line`: its first line in the bad text, from 1.
+    """
+    a, b = lines_with_ends(piece.good), lines_with_ends(piece.bad)
+    if piece.sentence or len(b) < 2 or (a and len(a) != len(b)):
+        yield piece
+        return
+    pairs = list(zip(a or [""] * len(b), b, strict=True))
+    if is_keyed and a and all(_key_of(x) is not None and _key_of(x) == _key_of(y) for x, y in pairs):
+        yield from (TextPiece(x, y, piece.line + i) for i, (x, y) in enumerate(pairs))
+        return
+    whose = list(authors()[bad_line - 1 : bad_line - 1 + len(b)])
+    if len(whose) != len(b) or len(set(whose)) < 2:
+        yield piece
+        return
+    at = 0
+    for _, run in groupby(whose):
+        n = len(list(run))
+        part = pairs[at : at + n]
+        yield TextPiece("".join(x for x, _ in part), "".join(y for _, y in part), piece.line + (at if a else 0))
+        at += n
+
+
+def _key_of(line: str) -> str | None:
+    found = _KEY.match(line)
+    return found[1] if found else None
+
+
+class LineAuthors:
+    """Authors by file of a checkout, each asked for once."""
+
+    def __init__(self, checkout: Checkout) -> None:
+        self._checkout = checkout
+        self._known: dict[str, Sequence[str]] = {}
+        self._left = _SECONDS
+
+    def __call__(self, path: str) -> Sequence[str]:
+        """The author of each line of the file `path` (below `repo`); nothing when git does not say in time."""
+        if path not in self._known:
+            start = time.monotonic()
+            self._known[path] = self._blamed(path) if self._left > 0 else ()
+            self._left -= time.monotonic() - start
+        return self._known[path]
+
+    def _blamed(self, path: str) -> Sequence[str]:
+        side = self._checkout
+        where = (*((side.commit,) if side.commit else ()), "--", side.prefix + path)
+        try:
+            return authors_of(
+                git_output(side.top, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", *where, seconds=self._left)
+            )
+        except ReleaseError:
+            return ()
+
+
+def authors_of(porcelain: bytes) -> list[str]:
+    """The author of each line of a porcelain blame."""
+    authors: dict[bytes, str] = {}
+    lines, commit = [], b""
+    for line in porcelain.split(b"\n"):
+        if line.startswith(b"\t"):
+            lines.append(authors.get(commit, ""))
+        elif (head := _HEAD.fullmatch(line)) is not None:
+            commit = head[1]
+        elif line.startswith(b"author "):
+            authors.setdefault(commit, line[7:].decode("utf-8", "replace"))
+    return lines

@@ -19,20 +19,19 @@ from bisect_ai.release.checkout import (
     SUBMODULE,
     SYMLINK,
     Checkout,
-    FileEntry,
+    FileSplit,
     file_value,
     leads_outside,
     owner_of_files,
     untracked,
 )
+from bisect_ai.release.file_text import MAX_FOLDER_BYTES, shown
 from bisect_ai.release.frozen import freeze
 from bisect_ai.release.load import Release, check_axis_name
-from bisect_ai.release.quoting import shown
 from bisect_ai.release.references import Keys, ReleaseSource
-from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES
 
 REST = "rest"
-_SHOWN = 3
+_SHOWN = 3  # more are counted
 
 
 @dataclass(frozen=True)
@@ -41,31 +40,6 @@ class PathRules:
 
     axes: Mapping[str, Sequence[str]]
     pin: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class FileSplit:
-    """Two revisions of one repository and what becomes of each of their files. Paths are from the top of the repository."""
-
-    good: Checkout
-    bad: Checkout
-    axis_of: Mapping[str, str] = field(repr=False)
-    pinned: Mapping[str, str] = field(repr=False)
-    """Changed files that no cell varies: path to the side that all cells have."""
-    notes: tuple[str, ...] = ()
-
-    def entry(self, path: str) -> FileEntry:
-        """The file as bad has it, else as good has it."""
-        return self.bad.entries.get(path) or self.good.entries[path]
-
-    def shared(self) -> dict[str, tuple[Checkout, FileEntry]]:
-        """The files that are alike in every cell: path to where it is from."""
-        found = {}
-        for path in dict.fromkeys((*self.bad.entries, *self.good.entries)):
-            side = self.good if self.pinned.get(path) == "good" else self.bad
-            if path not in self.axis_of and path in side.entries and side.entries[path].mode != SUBMODULE:
-                found[path] = (side, side.entries[path])
-        return found
 
 
 def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:

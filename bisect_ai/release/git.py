@@ -10,15 +10,15 @@ import difflib
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode_utf8
+from bisect_ai.release.file_text import MAX_BYTES, MAX_FOLDER_BYTES, MAX_FOLDER_FILES, decode_utf8, shown
 
-_REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")
-_SECONDS = 60
+_REVISION = re.compile(r"[A-Za-z0-9_.@^~{}/+=#-]+")  # no space, colon or leading dash: never an option or a path to git
+_SECONDS = 60  # of one command: a lock or a network file system that hangs must not hang the run
 
 
 @dataclass(frozen=True)
@@ -182,3 +182,13 @@ def _git_environment() -> dict[str, str]:
     """The user's environment without variables that point git elsewhere, and with fetching and prompting off."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+
+
+@dataclass(frozen=True)
+class RepositoryRules:
+    """What bisect.yaml says of git: `repo` (a folder, from the settings' own), and `axes` with `pin` or a `release` file."""
+
+    repo: str = "."
+    axes: Mapping[str, list[str]] = field(default_factory=dict)
+    release: str | None = None
+    pin: Mapping[str, list[str]] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from bisect_ai.errors import ReleaseError
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 # Characters that providers take in a tool's name.
 _LONGEST = 64
-_DEEPEST = 12
+_DEEPEST = 12  # references to references: hostile documents go in circles
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

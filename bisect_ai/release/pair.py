@@ -8,28 +8,18 @@ which. A revision is a release when the settings say how: `release`, a release f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bisect_ai.errors import ConfigError, ReleaseError
-from bisect_ai.release.checkout import WORKTREE, open_checkout
-from bisect_ai.release.file_axes import FileSplit, PathRules, release_beside, releases_of, split_files
-from bisect_ai.release.git import repository_of
+from bisect_ai.release.checkout import WORKTREE, FileSplit, open_checkout
+from bisect_ai.release.file_axes import PathRules, release_beside, releases_of, split_files
+from bisect_ai.release.file_text import shown
+from bisect_ai.release.git import RepositoryRules, repository_of
 from bisect_ai.release.load import Release, load_release, load_release_at
-from bisect_ai.release.quoting import shown
 
 _ENDINGS = (".yaml", ".yml", ".json")
-
-
-@dataclass(frozen=True)
-class RepositoryRules:
-    """What bisect.yaml says of git: `repo` (a folder, from the settings' own), and `axes` with `pin` or a `release` file."""
-
-    repo: str = "."
-    axes: Mapping[str, list[str]] = field(default_factory=dict)
-    release: str | None = None
-    pin: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 class ReleasePair(NamedTuple):

@@ -90,9 +90,9 @@ def _in_items(node: Items, change: int, bad: bool, keys: Keys) -> Place | None:
 
 # Changes that are traced in one report; each costs a few git commands.
 MOST = 40
-_SECONDS = 10
-_NAMED = re.compile(r"git:([0-9A-Za-z][0-9A-Za-z_./~^-]{0,200})")
-_UNCOMMITTED = "0" * 40
+_SECONDS = 10  # of one blame: who changed a line is worth no longer wait
+_NAMED = re.compile(r"git:([0-9A-Za-z][0-9A-Za-z_./~^-]{0,200})")  # a release that names a revision
+_UNCOMMITTED = "0" * 40  # what git blame gives for a line that is not committed
 _NOBODY = "nobody owns it"
 
 

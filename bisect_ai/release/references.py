@@ -25,10 +25,18 @@ from typing import Any
 
 from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
+from bisect_ai.release.file_text import (
+    MAX_FOLDER_BYTES,
+    check_spelling,
+    decode_utf8,
+    did_you_mean,
+    path_inside,
+    read_folder,
+    read_inside,
+    shown,
+)
 from bisect_ai.release.git import read_blob, read_commit, read_git
 from bisect_ai.release.openapi import operations
-from bisect_ai.release.quoting import did_you_mean, shown
-from bisect_ai.release.rooted_files import MAX_FOLDER_BYTES, check_spelling, decode_utf8, path_inside, read_folder, read_inside
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 # A place in a release or a parsed file: the keys and list positions that lead to it.
@@ -83,9 +91,11 @@ def _yaml_entry(node: Any, key: str | int) -> tuple[Any, Any]:
 
 _SINGLE = ("file", "dir", "env", "git", "openapi", "registry", "mcp")
 _KINDS = {frozenset({kind}): kind for kind in _SINGLE} | {frozenset({"table", "id", "text"}): "table"}
+# Fields of a tool server that hold a credential.
 _SECRET_NAME = re.compile(
     r"(^|_)((API|ACCESS|SECRET|PRIVATE)?KEY|TOKEN|SECRETS?|\w*PASSWORD|PASSWD|PWD|CREDENTIALS?)(_|$)", re.IGNORECASE
 )
+# Beginnings of keys: a credential in a release file is refused, not stored.
 _SECRET_VALUE = re.compile(r"(sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp]|hf|AKIA|AIza|eyJ)[-_A-Za-z0-9]{16,}.*", re.DOTALL)
 
 
@@ -326,8 +336,8 @@ def _result_columns(result: Any) -> list[str]:
     return [column[0] for column in result.description]
 
 
-_VARIABLE = re.compile(r"\{\{\s*[A-Za-z_][\w.]*\s*\}\}")
-_SEPARATOR = re.compile(r"^---\s*$", re.MULTILINE)
+_VARIABLE = re.compile(r"\{\{\s*[A-Za-z_][\w.]*\s*\}\}")  # a text that is filled for each question: no system prompt
+_SEPARATOR = re.compile(r"^---\s*$", re.MULTILINE)  # between two prompts in one file, as promptfoo reads it
 _SYSTEM = ("system", "developer")
 
 

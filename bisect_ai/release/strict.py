@@ -18,15 +18,15 @@ import yaml
 
 from bisect_ai.canonical import MAX_DEPTH, BadRecord, Json, parse_json
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release.quoting import shown
-from bisect_ai.release.rooted_files import MAX_BYTES, read_text
+from bisect_ai.release.file_text import MAX_BYTES, read_text, shown
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS: dict[str, bool | None] = {"": None, "~": None}
 for _word, _value in (("null", None), ("true", True), ("false", False)):
     _WORDS |= dict.fromkeys((_word, _word.capitalize(), _word.upper()), _value)
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_INTEGER = re.compile(r"-?[0-9]{1,20}")  # more than 20 digits are no 64-bit number
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
+# A token of JSON: possessive, so that a hostile text takes linear time.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]++', re.DOTALL)
 
 
@@ -152,6 +152,7 @@ def _plain_scalar(text: str) -> Json:
     """A plain scalar's value: a number only when its own text would be written back, so that no spelling is lost."""
     if text in _WORDS:
         return _WORDS[text]
+    # 004 and +4 are texts: a digest must not depend on a reader.
     if _INTEGER.fullmatch(text) and str(int(text)) == text and int(text).bit_length() <= 64:
         return int(text)
     if _DECIMAL.fullmatch(text) and repr(float(text)) == text:

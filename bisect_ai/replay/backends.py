@@ -63,7 +63,7 @@ class DaskLane:
         while True:
             try:
                 reply: WorkerReply = future.result(timeout=1.0)
-            except Exception as error:
+            except Exception as error:  # dask and ray raise their own errors and the order's alike
                 if future.status == "error" and not _is_of(error, "distributed"):
                     raise  # the order's own
                 if isinstance(error, TimeoutError):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Jobs sent to a process for each that it can have under way: it never waits for the post.
 AHEAD = 2
-_WAIT_SECONDS = 0.2
+_WAIT_SECONDS = 0.2  # between two looks at the cluster: its scheduler is asked each time
 _HIDDEN = {signal.SIGINT} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else set())
 
 
@@ -191,25 +191,25 @@ class _Dispatcher:
 
     def __init__(self, hands: ClusterHands, lane: WorkerLane, setup: Setup) -> None:
         self._hands, self._lane, self._setup = hands, lane, setup
+        # Another one after a loss: a process that was given up may be there, and go on with what it had.
         self._session = secrets.token_hex(8)
-        """Another one after a loss: a process that was given up may be there, and go on with what it had."""
         self._grant = hands.grant()
+        # Jobs that came back and are not on record yet, to what paid for them.
         self._paid_by: dict[int, WorkerGrant] = {}
-        """Jobs that came back and are not on record yet, to what paid for them."""
+        # What the next order brings.
         self._money: Amount | None = NOTHING
-        """What the next order brings."""
+        # The usual cost as the last order told it; and what one call was said to need.
         self._knew = self._usual = NOTHING
-        """The usual cost as the last order told it; and what one call was said to need."""
         self._out: dict[int, Job] = {}
         self._suspects: list[list[Job]] = []
         self._known: set[int] = set()
         self._fresh = True
+        # Only suspects are under way: nobody else may come to harm.
         self._alone = False
-        """Only suspects are under way: nobody else may come to harm."""
+        # How often a job was asked again after a death.
         self._again: dict[int, int] = {}
-        """How often a job was asked again after a death."""
+        # Jobs in the process that wait for a call more, and whether they get it.
         self._granted: dict[int, bool] = {}
-        """Jobs in the process that wait for a call more, and whether they get it."""
 
     def run(self) -> None:
         if hasattr(signal, "pthread_sigmask"):
@@ -268,7 +268,7 @@ class _Dispatcher:
                 reply = self._lane.call(order)
         except WorkerLost as lost:
             self._lost(str(lost))
-        except Exception as error:
+        except Exception as error:  # whatever an order raised in its worker comes back here
             self._refused(error)
         else:
             self._fresh = False

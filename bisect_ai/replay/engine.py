@@ -10,20 +10,17 @@ time of the run is over, what does not come in within the grace time is such a r
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from bisect_ai.errors import Interrupted, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS
-from bisect_ai.replay.executors import AsyncHands, ThreadHands
+from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Target
 
-# Seconds by which a target's own deadline comes first.
-_LATER = 5.0
 # Times as long as an answer may take that a job may be in another process.
 _TURNS = 4
 
@@ -182,20 +179,3 @@ class Engine:
         if self._desk.trial_run is not None:
             self._desk.trial_run = None if self._trusted() else self._desk.trial_run
             self._hands.wake()
-
-
-def patience_of(target: Target, seconds: float) -> float:
-    """How long one answer may take: longer than a target's own deadline, which says better what was the matter."""
-    own = float(getattr(target, "deadline", 0.0))
-    return max(seconds, own + _LATER) if own else seconds
-
-
-def local_hands(target: Target, concurrency: int) -> Hands:
-    """Hands in this process: an event loop for an async target, threads for any other."""
-    return AsyncHands(target, concurrency) if is_async(target) else ThreadHands(target, concurrency)
-
-
-def is_async(target: Target) -> bool:
-    """Whether the target's answers are awaited."""
-    flag = getattr(target, "is_async", None)
-    return bool(flag) if flag is not None else inspect.iscoroutinefunction(getattr(target, "__call__", target))  # noqa: B004  # the method, not callability

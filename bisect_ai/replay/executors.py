@@ -18,17 +18,20 @@ from typing import Any
 from bisect_ai.provider.budget import trip
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.provider.watchdog import AtWork
-from bisect_ai.replay.job_queue import JobQueue
+from bisect_ai.replay.job_queue import Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job, answered, failed
 from bisect_ai.targets.answer import Target
 
-CLOSING_SECONDS = 5.0
+# Seconds by which a target's own deadline comes first.
+_LATER = 5.0
+
+CLOSING_SECONDS = 5.0  # for clients that close connections; whoever takes longer is left behind
 # A call that takes less has asked nobody anything: its outcome may wait a moment for company.
 QUICK_SECONDS = 0.001
 # How long an event loop may be silent before it is taken to be blocked.
 RESPONSE_SECONDS = 1.0
-_COMPANY_SECONDS = 0.01
-_MOST_TOGETHER = 16
+_COMPANY_SECONDS = 0.01  # that an outcome of a quick call waits for others
+_MOST_TOGETHER = 16  # outcomes after which a target that never waits is made to let others work
 
 
 class _Loop:
@@ -340,3 +343,20 @@ async def _close_loop_connections() -> None:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
     await close_connections()
+
+
+def patience_of(target: Target, seconds: float) -> float:
+    """How long one answer may take: longer than a target's own deadline, which says better what was the matter."""
+    own = float(getattr(target, "deadline", 0.0))
+    return max(seconds, own + _LATER) if own else seconds
+
+
+def local_hands(target: Target, concurrency: int) -> Hands:
+    """Hands in this process: an event loop for an async target, threads for any other."""
+    return AsyncHands(target, concurrency) if is_async(target) else ThreadHands(target, concurrency)
+
+
+def is_async(target: Target) -> bool:
+    """Whether the target's answers are awaited."""
+    flag = getattr(target, "is_async", None)
+    return bool(flag) if flag is not None else inspect.iscoroutinefunction(getattr(target, "__call__", target))  # noqa: B004  # the method, not callability

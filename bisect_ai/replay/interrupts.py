@@ -21,7 +21,7 @@ from bisect_ai.errors import Interrupted
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )  # Windows has no SIGHUP
-_SECOND = 2
+_SECOND = 2  # the interrupt that ends the run; the first lets what is under way come in, a third ends the process
 
 
 class Stop:

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import CapReached, Trip
-from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.rate_limit import HeldBack
+from bisect_ai.provider.redaction import describe
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Answer
 
@@ -71,14 +71,14 @@ def _clock(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.gmtime(seconds))
 
 
-FAILURES_IN_A_ROW = 20
+FAILURES_IN_A_ROW = 20  # then nothing works: at a failure rate of one half that is a chance of 1e-6
 
 
 # How long one answer may take, unless the settings say otherwise.
 TARGET_SECONDS = 600.0
 
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1  # a stop is seen within it
 
 
 # Waited for before a request of a job leaves again. Raises `CapReached`: no call is left for it.
@@ -135,16 +135,16 @@ class JobQueue:
         seconds: float = TARGET_SECONDS,
         trial_run: int | None = None,
     ) -> None:
+        # The most jobs that may be out and not on record; None: any number.
         self.trial_run = trial_run
-        """The most jobs that may be out and not on record; None: any number."""
         self._unkept = 0
         self.stopping = threading.Event()
         self._begin, self._undo, self._again, self._judges = begin, undo, again, judges
         self._count = count
+        # How long one answer may take.
         self.seconds, self._keep_going = seconds, keep_going
-        """How long one answer may take."""
+        # Who takes from here, where they can be left behind.
         self.hands: Hands | None = None
-        """Who takes from here, where they can be left behind."""
         self._taken: dict[int, Under] = {}
         self._looked = 0.0
         self.failure: BisectError | None = None

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, cast
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import Infeasible, InputError, TargetFailure
 from bisect_ai.provider.budget import CapReached
-from bisect_ai.provider.failure_text import describe, line_of
-from bisect_ai.provider.redaction import redact, redact_all
+from bisect_ai.provider.redaction import describe, line_of, redact, redact_all
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer, as_answer
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.provider.budget import CRUMB, NOTHING, Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import local_hands, patience_of
+from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.interrupts import SELDOM
 from bisect_ai.replay.job_queue import TARGET_SECONDS, JobQueue
 from bisect_ai.replay.trial_jobs import Job
@@ -31,7 +31,7 @@ from bisect_ai.targets.postpaid import metered
 LINGER_SECONDS = 0.01
 # How often a process looks whether its coordinator is there.
 WATCH_SECONDS = 0.1
-_MOST_SESSIONS = 4
+_MOST_SESSIONS = 4  # runs that one worker process keeps open: each holds clients and corpora
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class Allowance(Account):
     def __init__(self, share: Caps) -> None:
         super().__init__(share)
         self._share, self._short, self._latest = share, NOTHING, NOTHING
+        # There will be no more.
         self.refused = False
-        """There will be no more."""
         self._set(NOTHING)
 
     @property

@@ -1,4 +1,4 @@
-"""What became of the log (records read, kept, dropped by reason; what replay lacks; what answered them), and what a run cost."""
+"""What the answers rest on: what became of the log, what answered it, what the tape could not answer, and what judges are worth."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.phrases import count, listed
-from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.phrases import Scale, count, listed, scale_of
+from bisect_ai.report.report_values import Report
+from bisect_ai.report.run_blocks import JudgeBlock, KnownAnswer, PeopleAgreement, RepeatNoise, UnjudgedAnswers
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line
 
 if TYPE_CHECKING:
     from bisect_ai.report.planning_values import LogBlock, LogMixture
     from bisect_ai.report.report_values import RunUsage
-    from bisect_ai.report.run_blocks import ProviderBlock
+    from bisect_ai.report.run_blocks import ProviderBlock, TapeBlock, TapeLean
 
 # Mixtures of versions that a sentence names.
 SHOWN = 4
@@ -114,3 +116,123 @@ def _tallied(counts: Mapping[str, int]) -> str:
     rows = sorted(counts.items(), key=lambda row: (-row[1], row[0]))
     named = [(re.sub(r"[^A-Za-z0-9 ]", " ", str(kind).replace("_", " "))[:24].strip(), n) for kind, n in rows[:6]]
     return ", ".join(f"{kind or 'other'} ({n:,})" for kind, n in named)
+
+
+MOST_NAMED = 3  # calls, or tools, in a sentence; the JSON report has all
+
+
+def tape_phrase(tape: TapeBlock, *, quoting: Quoting = PLAIN) -> str:
+    """Who asks for what the log does not have, for how many of its queries: "the new prompt asks for calls that …: get_order(id)"."""
+    leans = tape.leans
+    if leans:
+        head, rate = _who_misses(leans, len(tape.axes), quoting), leans.rate
+    else:
+        head, rate = "replay asks", tape.missing / tape.trials if tape.trials else 0.0
+    whose = "its" if leans else "all"
+    calls = [quoting.name(call.call) for call in tape.calls[:MOST_NAMED]]
+    more = len(tape.calls) - len(calls) + tape.more_calls
+    named = ", ".join(calls) + (f" and {more} more" if more else "")
+    return f"{head} for calls that the log never saw ({percent(rate)} of {whose} queries)" + (f": {named}" if named else "")
+
+
+def remedy(tape: TapeBlock, *, quoting: Quoting = PLAIN) -> str:
+    """What to do about it."""
+    tools = list(dict.fromkeys(quoting.name(call.tool) for call in tape.calls))[:MOST_NAMED]
+    stubs = ", ".join(f'{tool}: "stubs:{tool}"' for tool in tools)
+    return f"record them, or answer them with target.tools_missing: {{{stubs}}}" if tools else "record them, or stub them"
+
+
+def warnings(tape: TapeBlock) -> list[str]:
+    """The lines on the tape among a report's warnings."""
+    lines = []
+    if tape.missing:
+        lines.append(
+            f"{tape.missing} of {tape.trials} trials rest on a tool call whose result the log does not have: they have no score; "
+            f"{tape_phrase(tape)}; {remedy(tape)}"
+        )
+    if tape.inside.missing:
+        lines.append(
+            f"{tape.inside.missing} of {tape.inside.trials} trials of single changes rest on a tool call whose result the log does not "
+            f"have: they have no score; {remedy(tape)}"
+        )
+    if rules := {rule: n for rule, n in tape.rules.items() if rule not in ("live", "stub")}:
+        named = ", ".join(f"{rule} ({n:,})" for rule, n in rules.items())
+        calls = ", ".join(map(one_line, tape.guessed))
+        lines.append(
+            f"tool calls that the log has in another form ({calls}) were answered by these rules: {named}; where the tool would "
+            "have returned something else, the application may have answered otherwise: to be sure, record them or use allow_tools"
+        )
+    return lines
+
+
+def percent(rate: float) -> str:
+    """A share: "40 %"; below one per cent with a decimal."""
+    return f"{100 * rate:.1f} %" if 0 < rate < 0.01 else f"{100 * rate:.0f} %"
+
+
+def _who_misses(leans: TapeLean, axes: int, quoting: Quoting) -> str:
+    age = "new" if leans.side == "bad" else "old"
+    names = [quoting.name(axis) for axis in leans.axes]
+    if leans.told_apart:
+        if len(names) == 1:
+            return f"the {age} {names[0]} {'ask' if names[0].endswith('s') else 'asks'}"
+        if leans.every:
+            return f"the {age} {listed(names)} together ask"
+        return f"the {age} {listed(names, last=' or ')} (each is enough) asks"
+    if len(names) == axes:
+        return f"the {age} release asks"
+    return f"the {age} {listed(names, last=' or ')} (not told apart) asks"
+
+
+def judges_told(report: Report, *, quoting: Quoting = PLAIN) -> list[tuple[str, list[str]]]:
+    """For each judge of the run a title and its sentences; none for a run without a judge."""
+    scale = scale_of(report, quoting=quoting)
+    return [(f"Judge: {quoting.name(j.name)}", list(_judge_sentences(j, scale, quoting))) for j in report.judges]
+
+
+def _judge_sentences(judge: JudgeBlock, scale: Scale, quoting: Quoting) -> Iterator[str]:
+    yield _asked(judge, quoting)
+    yield _canaries(judge.canaries, quoting)
+    yield _noise(judge.noise, scale)
+    yield _agreement(judge.agreement)
+    unjudged = [(side, judge.unjudged.get(side, UnjudgedAnswers())) for side in ("good", "bad")]
+    sides = [f"{count(each.n)} of {count(each.of)} {side}" for side, each in unjudged]
+    yield f"no verdict on {sides[0]} and {sides[1]} answers"
+    told = judge.like_instructions
+    if told.good or told.bad:
+        yield f"{count(told.good)} good and {count(told.bad)} bad answers speak to the judge like instructions"
+
+
+def _asked(judge: JudgeBlock, quoting: Quoting) -> str:
+    others = [quoting.name(name) for name in judge.answered_by if name != judge.model]
+    by = f" (answered by {listed(others)})" if others else ""
+    return f"model {quoting.name(judge.model)}{by}; {money(judge.usd)} in all sittings"
+
+
+def _canaries(canaries: Mapping[str, KnownAnswer], quoting: Quoting) -> str:
+    wrong = [quoting.prose(name) for name, told in canaries.items() if not told.is_right]
+    if not canaries:
+        return "no answers whose verdict is known were judged"
+    if not wrong:
+        return f"{count(len(canaries), 'answer')} whose verdict is known: all judged right"
+    return f"answers whose verdict is known: misjudged {listed(wrong)}, so its scores prove nothing"
+
+
+def _noise(noise: RepeatNoise | None, scale: Scale) -> str:
+    if noise is None:
+        return "its own noise is not known: fewer than five answers were judged twice"
+    line = f"{count(noise.n, 'answer')} judged twice: {percent(noise.changed)} of the verdicts changed"
+    if (part := noise.loss) is None:
+        return line
+    half, without = scale.difference(part.half_width), scale.difference(part.half_width_without)
+    return f"{line}; its noise is {percent(part.share)} of the variance of the loss: the interval is ±{half}, without it ±{without}"
+
+
+def _agreement(found: PeopleAgreement | None) -> str:
+    if found is None:
+        return "agreement with people is not known: the log has fewer than ten answers with their grades"
+    line = f"agrees with people on {percent(found.agreement)} of {count(found.n, 'graded answer')}"
+    if found.kappa is None or found.interval is None:
+        return f"{line}; kappa is undefined where all have one grade"
+    low, high = found.interval
+    return f"{line}; Cohen's kappa {found.kappa:.2f} [{low:.2f}, {high:.2f}]"

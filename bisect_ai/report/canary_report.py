@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from bisect_ai.report.accounting import capitalised, log_sentences
-from bisect_ai.report.canary_values import AnswerTally, CanaryBlock, FurtherAnswers, GuardedMetric, SegmentLoss
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, scale_for, scale_of
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, negated, scale_for, scale_of
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
-from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
+from bisect_ai.report.watch_values import (
+    AnswerTally,
+    CanaryBlock,
+    FurtherAnswers,
+    GuardedMetric,
+    NearDeploy,
+    OnsetBlock,
+    SegmentLoss,
+)
 
 SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
-MOST_SEGMENTS = 12
+MOST_SEGMENTS = 12  # rows of the table; the JSON report has all
 # Guards, and segments, on the card; all are in their tables.
 MOST_PLACES = 3
 # Evidence is told up to this: beyond it its digits say nothing.
 MOST_EVIDENCE = 1e12
-# The verdicts, with their tone.
-KINDS = {"promote": "help", "roll_back": "harm", "wait": "warn"}
 
 
 def block_of(report: Report) -> CanaryBlock:
@@ -122,8 +127,7 @@ def _moved_phrase(guard: GuardedMetric) -> str:
     watched, other = ("fall", "rise") if guard.falls else ("rise", "fall")
     if guard.rise is None or guard.rise >= 0:
         return f"{watched} of {_moved(guard)}, {_limit(guard)}"
-    ends = None if guard.interval is None else (-guard.interval[1], -guard.interval[0])
-    turned = guard.model_copy(update={"rise": -guard.rise, "interval": ends})
+    turned = guard.model_copy(update={"rise": -guard.rise, "interval": negated(guard.interval)})
     return f"{other} of {_moved(turned)}, a {watched} of {_limit(guard)}"
 
 

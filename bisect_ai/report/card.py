@@ -13,20 +13,32 @@ from difflib import SequenceMatcher
 
 from bisect_ai.report.accounting import cost_told, duration
 from bisect_ai.report.canary_report import canary_places
-from bisect_ai.report.churn import churn_of
+from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
-from bisect_ai.report.phrases import Scale, beside_phrases, candidates_phrase, change_name, count, fine_scale, held, listed
-from bisect_ai.report.report_values import UNMEASURED, NamedChange, Report, is_of_watching
-from bisect_ai.report.run_blocks import ReportedEstimate
+from bisect_ai.report.json_edge import ReportedEstimate
+from bisect_ai.report.phrases import (
+    Scale,
+    beside_phrases,
+    candidates_phrase,
+    change_name,
+    count,
+    fine_scale,
+    held,
+    listed,
+    negated,
+)
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import UNMEASURED, Report, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
 from bisect_ai.report.vocabulary import UNKNOWN, WHO_OUTSIDE
-from bisect_ai.report.watch_card import fallen, watch_owner, watch_places
+from bisect_ai.report.watch_report import fallen, watch_owner, watch_places
 from bisect_ai.report.what_to_do import what_now
 
-MOST_TEXT = 2000
+MOST_TEXT = 2000  # characters of a guilty text: a card is no diff
+# Sentences with the space behind them, so that joined they are the text.
 _SENTENCE = re.compile(r"[^\n]+?(?:[.!?]+(?=\s)|(?=\n)|$)\s*|\n\s*")
 
 
@@ -128,7 +140,7 @@ def _size(loss: ReportedEstimate, scale: Scale) -> str:
         return UNKNOWN
     size, ends = held(loss.estimate, loss.interval), loss.interval
     if size < 0:
-        size, ends = -size, None if ends is None else (-ends[1], -ends[0])
+        size, ends = -size, negated(ends)
     gain = "a gain of " if loss.estimate < 0 else ""
     return f"{gain}{scale.difference(size)}" + (f" ({scale.between(ends)})" if ends is not None else "")
 

@@ -12,9 +12,6 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
-# The verdicts, with their tone.
-KINDS = {"regression": "harm", "improvement": "help", "equivalent": "help", "no_worse": "help", "undecided": "warn"}
-
 
 # -- the sentence --------------------------------------------------------------------------------------------------------
 def comparison_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist, median
 
-from bisect_ai.report.churn import NetChurn, churn_of
+from bisect_ai.report.change_report import NetChurn, churn_of
 from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
 from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, fine_scale, scale_of
 from bisect_ai.report.report_values import Report
@@ -26,9 +26,9 @@ from bisect_ai.report.tables import (
 )
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 
-MOST_CHURN = 4
-MOST_PAIRS = 6
-MOST_CELLS = 20
+MOST_CHURN = 4  # bars
+MOST_PAIRS = 6  # panels
+MOST_CELLS = 20  # rows
 # A half-normal plot of fewer effects shows no line to stand out from.
 FEWEST_EFFECTS = 7
 NAME_LIMIT = 40

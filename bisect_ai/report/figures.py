@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bisect_ai.errors import InputError
 from bisect_ai.report import figure_data
 from bisect_ai.report.alt_text import alt_metadata, alt_text
-from bisect_ai.report.churn import NetChurn
+from bisect_ai.report.change_report import NetChurn
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.measured_values import EFFECT_KINDS
 from bisect_ai.report.phrases import Scale, fine_scale
@@ -35,8 +35,8 @@ S = TypeVar("S", bound=figure_data.Series | Absent)
 INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
 # Units of a figure's width: CSS pixels at its natural size, and points of matplotlib.
 WIDTH = 400
-ROW, MARGINS = 40, 46
-NAME_LIMIT = 30
+ROW, MARGINS = 40, 46  # a row with its label, and title with axis: in units of WIDTH
+NAME_LIMIT = 30  # characters beside an axis of this width
 STYLE: dict[RcKeyType, object] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that a layout depends on no machine
     "font.size": 11,

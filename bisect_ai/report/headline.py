@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bisect_ai.report.accounting import tape_phrase
 from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_phrase, withheld_phrase
-from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.phrases import (
     REASON_CHARS,
@@ -21,10 +21,10 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
-from bisect_ai.report.tape_report import tape_phrase
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved
-from bisect_ai.report.watch_card import watch_headline, watch_sureness
+from bisect_ai.report.watch_report import watch_headline, watch_sureness
+from bisect_ai.report.watch_values import CanaryBlock
 
 # Of what a program said last before nothing could be measured; the report has all of it.
 LAST_WORDS = 200

@@ -1,32 +1,43 @@
 """A report as one self-contained HTML page: nothing loaded, a Content-Security-Policy that allows only its own style and script.
 
 The page is rendered from the report alone. All text is cleaned (no control, no hidden character) and escaped on its way out.
+Figures are SVG without inline styles, ids that clash, dates or outside references: colours become classes with the light colour as
+presentation attribute, so that a page can dye them for a dark scheme under that policy, and a notebook shows them without a sheet.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
+from xml.etree import ElementTree
 
-from bisect_ai.report import figure_data
-from bisect_ai.report.answer_table import AnswerTable, answer_table
-from bisect_ai.report.answer_values import AnsweredQuery
+from bisect_ai.report import figure_data, figures
+from bisect_ai.report.card import MOST_TEXT, Card, card_of
+from bisect_ai.report.examples import AnswerTable, Pieces, answer_table, compared
 from bisect_ai.report.figure_data import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
-from bisect_ai.report.report_values import Report, ReportLike, is_of_watching
-from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, is_of_watching
+from bisect_ai.report.score_pages import Chart, draw_chart, score_page
+from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.untrusted_text import defuse, one_line, show
+
+# -- the card ------------------------------------------------------------------------------------------------------------
+_PERCENT = re.compile(r"(?<=\d) (?=%)")
+Rows = tuple[tuple[str, tuple[str, ...]], ...]
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 D = TypeVar("D")
 
@@ -80,26 +91,11 @@ def render(
     `answers`: the table of every replayed query; only a page with one has a script, which filters and sorts it.
     """
     report = read(Report, report)
-    if report.canary:
-        from bisect_ai.report import score_pages
-
-        looks = score_pages.tightening(report)
-        figure = _figure(looks, score_pages.draw, "looks", score_pages.LABEL, score_pages.CAPTION, drawn=pictures is None)
-        return _page("canary.html", score_pages.arrange(report, at), figure)
-    if is_of_watching(report):
-        from bisect_ai.report import score_pages
-
-        return _page("watch.html", score_pages.arrange_watching(report, at), Picture("", (), ""))
-    if report.compare:
-        from bisect_ai.report import comparison_page
-
-        losses = comparison_page.forest(report)
-        figure = _figure(
-            losses, comparison_page.draw, "losses", comparison_page.LABEL, comparison_page.CAPTION, drawn=pictures is None
-        )
-        return _page("compare.html", comparison_page.arrange(report, at), figure)
+    if (page := score_page(report)) is not None:
+        figure = _chart_picture(page.chart, drawn=pictures is None) if page.chart else None
+        return _written("scores.html", page=page, card=card_view(report, at), figure=figure)
     drawn = (pictures or draw_all)(report)
-    return _written("page.html", page=arrange(report, at), figures=drawn, answers=answers)
+    return _written("page.html", page=arrange(report), card=card_view(report, at), figures=drawn, answers=answers)
 
 
 def pages(report: ReportLike, answered: Sequence[AnsweredQuery], *, at: Standpoint = HERE) -> list[str]:
@@ -112,19 +108,16 @@ def pages(report: ReportLike, answered: Sequence[AnsweredQuery], *, at: Standpoi
     while table.left:
         table = answer_table(report, answered, start=done)
         done += len(table.lines)
-        found.append(_written("answers.html", page=arrange(report, at), answers=table))
+        found.append(_written("answers.html", page=arrange(report), card=card_view(report, at), answers=table))
     return found
 
 
-def _figure(data: D | Absent, draw: Callable[[Axes, D], None], name: str, label: str, caption: str, *, drawn: bool) -> Picture:
+def _chart_picture(chart: Chart, *, drawn: bool) -> Picture:
     """The only figure of a page: drawn, sketched, or why there is none."""
-    if isinstance(data, Absent):
-        return Picture(caption, (), data.reason)
-    return Picture(caption, (_trusted(_alone(draw, name, data, label) if drawn else _sketched(data)),), "")
-
-
-def _page(template: str, page: object, figure: Picture) -> str:
-    return _written(template, page=page, figure=figure)
+    if isinstance(chart.series, Absent):
+        return Picture(chart.caption, (), chart.series.reason)
+    text = _alone(draw_chart, chart.name, chart.series, chart.label) if drawn else _sketched(chart.series)
+    return Picture(chart.caption, (_trusted(text),), "")
 
 
 def _written(template: str, *, answers: AnswerTable | None = None, **parts: object) -> str:
@@ -149,27 +142,18 @@ def _written(template: str, *, answers: AnswerTable | None = None, **parts: obje
 def render_cell(report: ReportLike, *, draw: bool = True, at: Standpoint = HERE) -> str:
     """What a notebook shows, the card first: static HTML without script, link or image; with `draw` the waterfall as SVG."""
     report = read(Report, report)
-    if report.canary:
-        from bisect_ai.report import score_pages
-
-        return defuse(_environment().get_template("cell.html").render(page=score_pages.arrange(report, at), waterfall=""))
-    if is_of_watching(report):
-        from bisect_ai.report import score_pages
-
-        return defuse(
-            _environment().get_template("cell.html").render(page=score_pages.arrange_watching(report, at), waterfall="")
-        )
-    if report.compare:
-        from bisect_ai.report import comparison_page
-
-        return defuse(_environment().get_template("cell.html").render(page=comparison_page.arrange(report, at), waterfall=""))
+    if (page := score_page(report)) is not None:
+        return _cell(page, card_view(report, at))
     found = figure_data.waterfall(report)
     waterfall = ""
     if draw and not isinstance(found, Absent):
         ink = _drawn("cell", found, LABELS["waterfall"]).replace(f'"{_INK}"', '"currentColor"')  # light and dark notebooks
         waterfall = f'<div style="max-width:440px;margin:12px 0">{ink}</div>'
-    text = _environment().get_template("cell.html").render(page=arrange(report, at), waterfall=_trusted(waterfall))
-    return defuse(text)
+    return _cell(arrange(report), card_view(report, at), waterfall)
+
+
+def _cell(page: object, card: CardView, waterfall: str = "") -> str:
+    return defuse(_environment().get_template("cell.html").render(page=page, card=card, waterfall=_trusted(waterfall)))
 
 
 def draw_all(report: Report) -> dict[str, Picture]:
@@ -195,15 +179,11 @@ def _picture(name: str, data: Drawable, draw: Callable[[str, Series, str], str])
 
 
 def _drawn(name: str, data: Series, label: str) -> str:
-    from bisect_ai.report import figures
-
     return _alone(figures.series, name, data, label)
 
 
 def _alone(draw: Callable[[Axes, D], None], name: str, data: D, label: str) -> str:
-    from bisect_ai.report import figures, svg
-
-    return svg.inline(figures.alone(draw, data), name=name, label=label)
+    return inline(figures.alone(draw, data), name=name, label=label)
 
 
 def _sketched(data: object) -> str:
@@ -279,3 +259,137 @@ def _script() -> str:
 
 def _hash(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+# Colour to the name of its class: `f-harm` fills, `s-harm` strokes.
+CLASSES = {
+    figures.INK: "ink",
+    figures.MUTED: "muted",
+    figures.GRID: "grid",
+    figures.HARM: "harm",
+    figures.HELP: "help",
+    figures.QUIET: "quiet",
+    figures.SURFACE: "surface",
+}
+_SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
+_PRESENTATION = {
+    "clip-path", "fill", "fill-opacity", "font-size", "font-weight", "opacity", "stroke", "stroke-dasharray",
+    "stroke-dashoffset", "stroke-linecap", "stroke-linejoin", "stroke-opacity", "stroke-width", "text-anchor",
+}  # fmt: skip
+_WEIGHTS = {"bold": "700", "700": "700"}
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_DIGITS = re.compile(r"-?\d+\.\d{3,}")  # two decimals of a coordinate are enough, and make the page half as large
+
+
+def inline(figure: Figure, *, name: str, label: str) -> str:
+    """The figure as an `<svg>` element; `name` sets its ids apart from other figures', `label` is read to who can't see it."""
+    root = ElementTree.fromstring(_svg_text(figure))  # noqa: S314  # our own figure; its texts were escaped on the way
+    inner = ElementTree.Element("svg", _frame(root.attrib["viewBox"], label))
+    inner.extend(_clean(child, name) for child in root if child.tag not in (f"{_SVG}metadata", f"{_SVG}defs"))
+    defs = [_clean(child, name) for child in root.iter(f"{_SVG}defs")]
+    inner.extend(d for d in defs if len(d))
+    return _DIGITS.sub(lambda found: f"{float(found[0]):.2f}", ElementTree.tostring(inner, encoding="unicode"))
+
+
+def _svg_text(figure: Figure) -> str:
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    text = io.StringIO()
+    with matplotlib.rc_context(figures.STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # the page's font draws the text, not matplotlib's
+        FigureCanvasSVG(figure).print_svg(text, metadata=_NO_METADATA)  # type: ignore[no-untyped-call]  # matplotlib has no types here
+    return text.getvalue()
+
+
+def _frame(view_box: str, label: str) -> dict[str, str]:
+    return {"viewBox": view_box, "class": "figure", "role": "img", "aria-label": one_line(label)}
+
+
+def _clean(element: ElementTree.Element, name: str) -> ElementTree.Element:
+    """A copy without namespaces, styles or foreign ids."""
+    copy = ElementTree.Element(element.tag.removeprefix(_SVG), dict(_attributes(element, name)))
+    copy.text, copy.tail = (text if text and text.strip() else None for text in (element.text, element.tail))
+    children = (_clean(child, name) for child in element if child.tag not in (f"{_SVG}style", f"{_SVG}defs"))
+    copy.extend(child for child in children if child.tag != "g" or len(child))
+    return copy
+
+
+def _attributes(element: ElementTree.Element, name: str) -> Iterator[tuple[str, str]]:
+    given = {key: value for key, value in element.attrib.items() if key != "style"}
+    given |= dict(_declarations(element.attrib.get("style", "")))
+    classes = []
+    for key, value in given.items():
+        if key == "id":
+            if element.tag not in (f"{_SVG}g", f"{_SVG}text"):  # groups are called patch_1 and the like: nobody refers to them
+                yield key, f"{name}-{value}"
+        elif key == _LINK:
+            yield "href", f"#{name}-{value.removeprefix('#')}"
+        elif key == "clip-path":
+            yield key, value.replace("url(#", f"url(#{name}-")
+        else:
+            yield key, value
+            if key in ("fill", "stroke") and value in CLASSES:
+                classes.append(f"{key[0]}-{CLASSES[value]}")
+    if element.tag == f"{_SVG}text" and "fill" not in given:
+        classes.append("f-ink")
+    if classes:
+        yield "class", " ".join(classes)
+
+
+def _declarations(style: str) -> Iterator[tuple[str, str]]:
+    for declaration in filter(None, (part.strip() for part in style.split(";"))):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        if key == "font":  # "bold 11px 'DejaVu Sans', …": the page chooses the family
+            size = re.search(r"([\d.]+)px", value)
+            if size:
+                yield "font-size", size[1]
+            yield from (("font-weight", weight) for word, weight in _WEIGHTS.items() if word in value.split()[:2])
+        elif key in _PRESENTATION:
+            yield key, _WEIGHTS.get(value, value) if key == "font-weight" else value.removesuffix("px")
+
+
+@dataclass(frozen=True)
+class GuiltyDiff:
+    """Where a change is, and both texts in pieces."""
+
+    place: str
+    before: Pieces
+    after: Pieces
+
+
+@dataclass(frozen=True)
+class CardView:
+    """A card ready for a template: `rows` stand before the guilty texts, `after` behind the command."""
+
+    headline: str
+    rows: Rows
+    guilty: tuple[GuiltyDiff, ...]
+    where: tuple[str, ...]
+    command: tuple[str, ...]
+    """Its arguments, quoted: the page breaks no line inside one that fits."""
+    todo: tuple[str, ...]
+    after: Rows
+
+
+def card_view(report: Report, at: Standpoint) -> CardView:
+    """The card of a report, typed `at` that place."""
+    card = card_of(report, at=at)
+    return CardView(
+        headline=_unbroken(card.headline),
+        rows=_titled(card, "Sure", "Loss"),
+        guilty=tuple(GuiltyDiff(each.place, *compared(each.before, each.after, limit=MOST_TEXT)) for each in card.guilty),
+        where=tuple(map(_unbroken, card.told("Where"))),
+        command=tuple(arguments(card.command)),
+        todo=tuple(map(_unbroken, card.told("Do now"))),
+        after=_titled(card, "Who", "Innocent", "Beware", "Cost", "More"),
+    )
+
+
+def _titled(card: Card, *titles: str) -> Rows:
+    return tuple((title, tuple(map(_unbroken, lines))) for title, lines in card.rows if title in titles)
+
+
+def _unbroken(text: str) -> str:
+    """A number and its per cent sign on one line."""
+    return _PERCENT.sub("\u00a0", text)

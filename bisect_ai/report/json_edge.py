@@ -93,3 +93,12 @@ def as_mapping(value: Value) -> dict[str, object]:
         for name, each in told.items()
         if each not in (None, (), {}) or _OMITTED not in fields[name].metadata
     }
+
+
+class ReportedEstimate(Value, frozen=True):
+    """A number with its interval, how many queries it rests on, and how it was made."""
+
+    estimate: Number | None = None
+    interval: Interval = None
+    n: int | None = None
+    method: str = ""

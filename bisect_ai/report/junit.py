@@ -14,15 +14,15 @@ from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import CompareBlock
 from bisect_ai.report.phrases import cause_phrase, share_phrase
-from bisect_ai.report.report_values import UNMEASURED, Report, ReportLike, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, Report, ReportLike, is_of_watching, tone_of
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
+from bisect_ai.report.vocabulary import TONES
 
 State = Literal["passed", "failure", "error", "skipped"]
 _DISAGREES = {"drift", "not_reproduced", "traffic"}
-_CANARY: Mapping[str, State] = {"promote": "passed", "roll_back": "failure", "wait": "error"}
-_WATCHED: Mapping[str, State] = {"steady": "passed", "onset": "failure", "drift": "failure"}
-_COMPARED: Mapping[str, State] = {"regression": "failure", "undecided": "error"}
+# By the tone of a verdict.
+_STATE_OF: Mapping[str, State] = {"help": "passed", "quiet": "passed", "harm": "failure", "warn": "error"}
 # A gate that could not tell is yellow; one that could not measure is an error, which is no failure.
 _GATED: Mapping[str, State] = {"not_worse": "passed", "worse": "failure", "undecided": "skipped"}
 _UNDECIDED = {"inconclusive", "drift"}
@@ -75,19 +75,18 @@ def _checks(report: Report) -> Iterator[Check]:
         yield Check("a verdict is reached", "error", kind, one_line(report.verdict.reason))
         return
     if report.canary:
-        yield Check("canary", _CANARY[kind], kind, sentence)
+        yield Check("canary", _STATE_OF[tone_of(report)], kind, sentence)
         return
     if is_of_watching(report):
-        yield Check("no drift" if report.drift else "no onset of a loss", _WATCHED.get(kind, "error"), kind, sentence)
+        yield Check("no drift" if report.drift else "no onset of a loss", _STATE_OF[tone_of(report)], kind, sentence)
         return
     if report.compare:
         yield from _compared(report, report.compare)
         return
-    states: Mapping[str, State] = {"cause": "failure", "inconclusive": "error", "drift": "error"}
     if report.verify:
         yield from _verified(report.verify.kind, sentence)
         return
-    yield Check("no regression", states.get(kind, "passed"), kind, sentence)
+    yield Check("no regression", _STATE_OF[tone_of(report)], kind, sentence)
     if report.loss.logged or kind in _DISAGREES:
         yield Check("replay agrees with the log", "failure" if kind in _DISAGREES else "passed", kind, sentence)
     for axis in report.axes:
@@ -101,7 +100,7 @@ def _compared(report: Report, block: CompareBlock) -> Iterator[Check]:
         message = verdict_sentence(report) if leads else f"{pair.kind.replace('_', ' ')}: {one_line(pair.reason)}"
         yield Check(
             f"{one_line(pair.bad)} is no worse than {one_line(report.good)}",
-            _COMPARED.get(pair.kind, "passed"),
+            _STATE_OF[TONES[pair.kind]],
             pair.kind,
             message,
         )
@@ -110,7 +109,7 @@ def _compared(report: Report, block: CompareBlock) -> Iterator[Check]:
 def _verified(kind: str, sentence: str) -> Iterator[Check]:
     """What broke is back, and nothing else is lost."""
     back: State = {"not_fixed": "failure", "undecided": "error"}.get(kind, "passed")  # type: ignore[assignment]  # all are states
-    clean: State = {"fixed": "passed", "fixed_with_collateral": "failure"}.get(kind, "skipped")  # type: ignore[assignment]
+    clean: State = {"fixed": "passed", "fixed_with_collateral": "failure"}.get(kind, "skipped")  # type: ignore[assignment]  # all are states
     yield Check("what broke is back", back, kind, sentence)
     yield Check("no collateral damage", clean, kind, sentence)
 

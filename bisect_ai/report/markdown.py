@@ -9,12 +9,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
-from bisect_ai.report.accounting import usage_sentence
+from bisect_ai.report.accounting import judges_told, usage_sentence
 from bisect_ai.report.card import Card, GuiltyText, card_of
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
@@ -26,13 +25,13 @@ from bisect_ai.report.phrases import (
     measured_phrase,
     share_phrase,
 )
-from bisect_ai.report.report_values import NamedCause, NamedChange, Report, ReportLike, is_of_watching
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import MARKDOWN, Quoting, fence, inline, quote_lines, show
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-LINES_PER_TEXT = 12
+LINES_PER_TEXT = 12  # an answer of more lines hides the next example
 
 
 def card(report: ReportLike, *, at: Standpoint = HERE) -> str:

@@ -8,10 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
-from bisect_ai.report.run_blocks import (
-    ReportedEstimate,
-)
+from bisect_ai.report.json_edge import Interval, Number, Omitted, ReportedEstimate, Value
 
 
 # -- what was measured -----------------------------------------------------------------------------------------------

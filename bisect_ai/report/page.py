@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.accounting import cost_told, duration
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.page_parts import CardView, Fact, PageList, card_view, decided_lists, frozen_lists, negated
+from bisect_ai.report.page_parts import Fact, PageList, decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     UNKNOWN,
+    WHOLE,
     Scale,
     candidates_phrase,
     cause_phrase,
@@ -25,38 +26,21 @@ from bisect_ai.report.phrases import (
     listed,
     loss_phrase,
     measured_phrase,
+    negated,
     recovers_phrase,
     scale_of,
     share_phrase,
 )
-from bisect_ai.report.report_values import (
-    UNMEASURED,
-    NamedCause,
-    NamedChange,
-    Report,
-)
-from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report.planning_values import NamedChange
+from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, tone_of
 from bisect_ai.report.tables import Table, valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-KINDS = {
-    "cause": ("Cause found", "harm"),
-    "no_regression": ("No regression", "help"),
-    "not_reproduced": ("Not reproduced", "quiet"),
-    "drift": ("Drift", "warn"),
-    "traffic": ("Traffic", "quiet"),
-    "inconclusive": ("Inconclusive", "warn"),
-    **dict.fromkeys(UNMEASURED, ("No verdict", "warn")),
-    "fixed": ("Fixed", "help"),
-    "not_fixed": ("Not fixed", "harm"),
-    "fixed_with_collateral": ("Fixed with collateral", "warn"),
-}
-MOST_CHANGES = 25
-OPEN_NAMED, OPEN_OTHERS = 8, 2
-MOST_EXAMPLES = 8
-TEXT_LIMIT = 2000
+MOST_CHANGES = 25  # unfolded changes of an axis; the JSON report has all
+OPEN_NAMED, OPEN_OTHERS = 8, 2  # unfolded from the start: those that were measured, and the first of others
+MOST_EXAMPLES = 8  # the table of answers has all
+TEXT_LIMIT = 2000  # characters of a change on the page
 
 
 @dataclass(frozen=True)
@@ -126,7 +110,6 @@ class Page:
     releases: tuple[str, str]
     kind: str
     tone: str
-    card: CardView
     sentence: str
     roles: tuple[str, str]
     """What the two releases are: good, and bad or a candidate fix."""
@@ -146,18 +129,18 @@ class Page:
     decided: tuple[PageList, ...]
 
 
-def arrange(report: Report, at: Standpoint = HERE) -> Page:
-    """The page of a report; commands on it are typed `at` that place."""
+def arrange(report: Report) -> Page:
+    """The page of a report, below its card."""
     verdict = report.verdict
-    kind, tone = KINDS.get(verdict.kind, (one_line(verdict.kind), "quiet"))
+    known = {"cause": "Cause found", **dict.fromkeys(UNMEASURED, "No verdict")}
+    kind = known.get(verdict.kind, one_line(verdict.kind).replace("_", " ").capitalize())
     names = (release_name(report.good, PLAIN), release_name(report.bad, PLAIN))
     return Page(
         title=f"{kind}: {one_line(report.metric)}, {names[0]} → {names[1]}" if report.good else kind,
         run=one_line(report.run),
         releases=names,
         kind=kind,
-        tone=tone,
-        card=card_view(report, at),
+        tone=tone_of(report),
         sentence=verdict_sentence(report),
         roles=("good", tables.second(report)),
         verified=tuple(verified_lines(report, quoting=PLAIN)),
@@ -190,7 +173,7 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
     if report.verdict.kind == "drift" and loss.drift is not None and loss.drift.estimate is not None:
         yield Fact("Lost since the log", scale.difference(loss.drift.estimate), _interval(scale, loss.drift.interval), "harm")
     if verified := report.verify:
-        back, whole = verified.again.restored, Scale(share=True, decimals=0)
+        back, whole = verified.again.restored, WHOLE
         tone = {"not_fixed": "harm", "undecided": ""}.get(verified.kind, "help")
         part, ends = clipped(back.estimate, back.interval)
         yield Fact("of what was lost is back", whole.value(part), _interval(whole, ends), tone)

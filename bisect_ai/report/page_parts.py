@@ -1,22 +1,16 @@
-"""The card at the top of a page, and the folds at its end: what was frozen, what ran again, what is missing, and how it was decided."""
+"""The parts that pages share, and the folds at their end: what was frozen, what ran again, what is missing, and how it was decided."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
-from bisect_ai.report.accounting import capitalised, log_sentences, usage_sentence
-from bisect_ai.report.card import MOST_TEXT, Card, card_of
-from bisect_ai.report.examples import Pieces, compared
-from bisect_ai.report.json_edge import Interval
-from bisect_ai.report.judge_report import judges_told
+from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, usage_sentence
 from bisect_ai.report.measured_values import ReportedCell
 from bisect_ai.report.phrases import count, fine_scale, listed, logged_phrase, loss_phrase
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.standpoint import Standpoint, arguments
-from bisect_ai.report.tables import Table, joined
+from bisect_ai.report.tables import joined
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
 
 
@@ -112,76 +106,3 @@ LIMITS = (
     "Answers that change by themselves between reruns widen every interval.",
     "“not estimated” means that the run did not measure it, never that it is zero.",
 )
-
-
-# -- the card ------------------------------------------------------------------------------------------------------------
-_PERCENT = re.compile(r"(?<=\d) (?=%)")
-Rows = tuple[tuple[str, tuple[str, ...]], ...]
-
-
-@dataclass(frozen=True)
-class GuiltyDiff:
-    """Where a change is, and both texts in pieces."""
-
-    place: str
-    before: Pieces
-    after: Pieces
-
-
-@dataclass(frozen=True)
-class CardView:
-    """A card ready for a template: `rows` stand before the guilty texts, `after` behind the command."""
-
-    headline: str
-    rows: Rows
-    guilty: tuple[GuiltyDiff, ...]
-    where: tuple[str, ...]
-    command: tuple[str, ...]
-    """Its arguments, quoted: the page breaks no line inside one that fits."""
-    todo: tuple[str, ...]
-    after: Rows
-
-
-def card_view(report: Report, at: Standpoint) -> CardView:
-    """The card of a report, typed `at` that place."""
-    card = card_of(report, at=at)
-    return CardView(
-        headline=_unbroken(card.headline),
-        rows=_titled(card, "Sure", "Loss"),
-        guilty=tuple(GuiltyDiff(each.place, *compared(each.before, each.after, limit=MOST_TEXT)) for each in card.guilty),
-        where=tuple(map(_unbroken, card.told("Where"))),
-        command=tuple(arguments(card.command)),
-        todo=tuple(map(_unbroken, card.told("Do now"))),
-        after=_titled(card, "Who", "Innocent", "Beware", "Cost", "More"),
-    )
-
-
-def _titled(card: Card, *titles: str) -> Rows:
-    return tuple((title, tuple(map(_unbroken, lines))) for title, lines in card.rows if title in titles)
-
-
-def _unbroken(text: str) -> str:
-    """A number and its per cent sign on one line."""
-    return _PERCENT.sub("\u00a0", text)
-
-
-def negated(ends: Interval) -> Interval:
-    """The interval of a gain, from that of a loss."""
-    return None if ends is None else (-ends[1], -ends[0])
-
-
-@dataclass(frozen=True)
-class CanaryPage:
-    """Everything on the page in the order that it is read."""
-
-    title: str
-    run: str
-    releases: tuple[str, str]
-    kind: str
-    tone: str
-    card: CardView
-    sentence: str
-    facts: tuple[Fact, ...]
-    tables: Mapping[str, Table]
-    lists: tuple[PageList, ...]
-    roles: tuple[str, str] = ("baseline", "canary")

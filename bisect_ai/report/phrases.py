@@ -15,19 +15,18 @@ from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import ALL_OF_IT
 
 if TYPE_CHECKING:
+    from bisect_ai.report.json_edge import ReportedEstimate
     from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
+    from bisect_ai.report.planning_values import ChangeReference, NamedChange
     from bisect_ai.report.report_values import (
         CandidateCause,
-        ChangeReference,
         FailingShares,
         FinerRollback,
         MeasuredBeside,
         MeasuredRollback,
         NamedCause,
-        NamedChange,
         Report,
     )
-    from bisect_ai.report.run_blocks import ReportedEstimate
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
@@ -113,6 +112,10 @@ class Scale:
         return f" {self.unit}" if self.unit else ""
 
 
+# Shares of the loss, of queries, of calls: whole per cent.
+WHOLE = Scale(share=True, decimals=0)
+
+
 def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
     """The scale of the deciding metric: the report's own word for it (`percent`), else what its values look like."""
     if report.percent is not None and not report.unit:
@@ -173,8 +176,7 @@ def shortened_end(text: str, most: int) -> str:
 
 def failing_phrase(failing: FailingShares) -> str:
     """How often calls fail: "16 % of them, 0 % with it reverted"."""
-    shares = Scale(share=True, decimals=0)
-    return f"{shares.value(failing.with_)} of them, {shares.value(failing.without)} with it reverted"
+    return f"{WHOLE.value(failing.with_)} of them, {WHOLE.value(failing.without)} with it reverted"
 
 
 def share_phrase(cause: NamedCause | NamedChange) -> str:
@@ -182,12 +184,11 @@ def share_phrase(cause: NamedCause | NamedChange) -> str:
     share, interval = cause.share, cause.interval
     if share is None:
         return f"share of the loss {UNKNOWN}"
-    shares = Scale(share=True, decimals=0)
     if interval and interval[0] >= 1:
         return "all of the loss" + (": other changes win part of it back" if interval[0] > 1 else "")
     share = min(max(held(share, _within_one(interval)), 0.0), 1.0)
-    part = "all" if share >= FULL else shares.value(share)
-    return f"{part} of the loss, {shares.between(_within_one(interval))}"
+    part = "all" if share >= FULL else WHOLE.value(share)
+    return f"{part} of the loss, {WHOLE.between(_within_one(interval))}"
 
 
 def held(estimate: float, interval: Interval) -> float:
@@ -209,13 +210,12 @@ def restored_phrase(restores: float | None, interval: Interval, *, more: bool = 
     part, interval = clipped(restores, interval)
     if part is None:
         return f"recovers a share of the loss that is {UNKNOWN}"
-    whole = Scale(share=True, decimals=0)
-    told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{whole.value(part)} of ") + "the loss"
+    told = "recovers " + (ALL_OF_IT.removesuffix("it") if part >= FULL else f"{WHOLE.value(part)} of ") + "the loss"
     if more:
         return f"{told} and more"
     if interval is None or interval[0] >= FULL:
         return told
-    between = f"{whole.value(interval[0])} or more" if interval[1] >= FULL else f"{whole.ends(interval)} %"
+    between = f"{WHOLE.value(interval[0])} or more" if interval[1] >= FULL else f"{WHOLE.ends(interval)} %"
     return f"{told} ({between})"
 
 
@@ -225,6 +225,11 @@ def is_more(report: Report, rollback: MeasuredRollback | FinerRollback) -> bool:
     if good is None or back is None or (rollback.restores or 0.0) < FULL:
         return False
     return back[0] > good[1] if report.sign > 0 else back[1] < good[0]
+
+
+def negated(interval: Interval) -> tuple[float, float] | None:
+    """The interval of a gain, from that of a loss."""
+    return None if interval is None else (-interval[1], -interval[0])
 
 
 def _within_one(interval: Interval) -> Interval:
@@ -273,7 +278,7 @@ def part_of_drop(report: Report, cause: NamedCause) -> str:
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
     """The interval of what a rollback restores: ", 95 % interval 80 to 100"; empty where it was not estimated."""
     interval = _within_one(rollback.restores_interval)
-    return "" if interval is None or interval[0] >= 1 else f", {Scale(share=True, decimals=0).between(interval)}"
+    return "" if interval is None or interval[0] >= 1 else f", {WHOLE.between(interval)}"
 
 
 def measured_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, scale: Scale) -> str:
@@ -291,7 +296,7 @@ def restores_phrase(report: Report, rollback: MeasuredRollback | FinerRollback, 
     restores = rollback.restores
     if restores is not None and restores >= FULL:
         return f"all of {loss}{' and more' if is_more(report, rollback) else ''}"
-    part = f"a share ({UNKNOWN})" if restores is None else Scale(share=True, decimals=0).value(max(restores, 0.0))
+    part = f"a share ({UNKNOWN})" if restores is None else WHOLE.value(max(restores, 0.0))
     return f"{part} of {loss}"
 
 
@@ -302,20 +307,24 @@ def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
         return f"loss {UNKNOWN}"
     estimate = held(estimate, interval)
     if estimate < 0:
-        swapped = None if interval is None else (-interval[1], -interval[0])
-        return f"a gain of {scale.difference(-estimate)}, {scale.between(swapped)}"
+        return f"a gain of {scale.difference(-estimate)}, {scale.between(negated(interval))}"
     return f"a loss of {scale.difference(estimate)}, {scale.between(interval)}"
 
 
 def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     """What the log says: "88 % to 70 % (a loss of 18 points, 95 % interval 15 to 21) over 4,180 queries"."""
-    from bisect_ai.report.run_blocks import ReportedEstimate
+    from bisect_ai.report.json_edge import ReportedEstimate
 
     told = ReportedEstimate(estimate=logged.loss, interval=logged.interval)
     ends = f"{scale.value(logged.good)} to {scale.value(logged.bad)}"
     # The log's own difference is a count of what was seen, so it may come without an interval.
     loss = loss_phrase(told, scale) if logged.interval else f"a difference of {scale.difference(logged.loss)}"
     return f"{ends} ({loss})" + ("" if logged.n is None else f" over {count(logged.n, 'query', 'queries')}")
+
+
+def calls_to_settle(calls: int) -> str:
+    """How many calls are missing: "about 300 more calls would probably settle it"."""
+    return f"about {count(calls, 'more call', 'more calls')} would probably settle it"
 
 
 def candidates_phrase(candidates: Sequence[CandidateCause], *, quoting: Quoting = PLAIN) -> str:
@@ -332,7 +341,7 @@ def listed(parts: Sequence[str], *, last: str = " and ") -> str:
 def plain_number(x: float) -> str:
     """A number outside [0, 1] scales, with as many decimals as its size deserves: 1,240 · 12.4 · 1.24 · 0.124."""
     size = abs(x)
-    if size >= 1e9 or 0 < size < 1e-3:
+    if size >= 1e9 or 0 < size < 1e-3:  # digits that nobody counts
         return f"{x:.2e}"
     decimals = 0 if size >= 100 or size == 0 else 1 if size >= 10 else 2 if size >= 1 else 3
     return _unsigned_zero(f"{x:,.{decimals}f}")
@@ -349,7 +358,7 @@ def fine_scale(report: Report, quoting: Quoting) -> Scale:
     """The scale for sentences: whole points where the loss or half its interval is so large that a decimal says nothing."""
     scale, loss, ends = scale_of(report, quoting=quoting), report.loss.estimate, report.loss.interval
     is_wide = ends is not None and (ends[1] - ends[0]) / 2 >= WIDE
-    is_coarse = is_wide or (loss is not None and abs(loss) >= 0.1)
+    is_coarse = is_wide or (loss is not None and abs(loss) >= 0.1)  # ten points
     return replace(scale, decimals=0) if is_coarse and _adds_up(report.loss) else scale
 
 

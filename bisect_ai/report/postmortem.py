@@ -12,7 +12,7 @@ from bisect_ai.report import change_report, tables
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LossParts
 from bisect_ai.report.phrases import (
-    Scale,
+    WHOLE,
     cause_phrase,
     count,
     fine_scale,
@@ -22,24 +22,24 @@ from bisect_ai.report.phrases import (
     scale_of,
     share_phrase,
 )
+from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.postmortem_values import (
     BlastRadius,
     HitQuery,
     PostmortemFacts,
     ReturnedModel,
 )
-from bisect_ai.report.report_values import NamedChange, Report, ReportLike
+from bisect_ai.report.report_values import Report, ReportLike
 from bisect_ai.report.run_blocks import JudgeBlock
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
-MOST_CHANGES = 12
+MOST_CHANGES = 12  # a document that people read to its end
 MOST_SEGMENTS = 12
-MOST_LISTED = 10
-TEXT_LIMIT = 1500
+MOST_LISTED = 10  # times and people in a list
+TEXT_LIMIT = 1500  # characters of a text that is quoted
 UNKNOWN = "**unknown**"
 _HOW = "What is measured and what is estimated is said each time; what nobody recorded is listed at the end."
-_SHARE = Scale(share=True, decimals=0)
 name = MARKDOWN.name
 
 
@@ -266,8 +266,8 @@ def _traffic(report: Report, facts: PostmortemFacts) -> Iterator[str]:
         rows = [
             (
                 name(row.segment),
-                _SHARE.value(row.good),
-                _SHARE.value(row.bad),
+                WHOLE.value(row.good),
+                WHOLE.value(row.bad),
                 f"{100 * (row.bad - row.good):+.1f}",
             )
             for row in traffic.segments[:MOST_SEGMENTS]

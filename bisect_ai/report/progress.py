@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 BETWEEN_LINES = 60.0
 # Evidence of harm (0 to 1) from which on an axis is named while the run goes on.
 SUSPECTED = 0.5
-BAR = 24
-_NAME = 22
+BAR = 24  # columns of the bar: the line fits 80 with the longest numbers
+_NAME = 22  # columns of an axis
 
 
 class Ranged(Protocol):

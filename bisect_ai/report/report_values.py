@@ -7,10 +7,10 @@ unless the report says another `level`. None: not known, not estimated, or not s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from bisect_ai.report.canary_values import CanaryBlock
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
     CompareBlock,
@@ -53,7 +53,8 @@ from bisect_ai.report.run_blocks import (
     TrendBlock,
     VerifyBlock,
 )
-from bisect_ai.report.watch_values import DriftBlock, OnsetBlock
+from bisect_ai.report.vocabulary import TONES
+from bisect_ai.report.watch_values import CanaryBlock, DriftBlock, OnsetBlock
 
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
@@ -128,8 +129,8 @@ class CandidateCause(Value, frozen=True):
     belief: Number | None = None
 
 
+# Kinds of what ended without a verdict.
 UNMEASURED = ("failed", "interrupted")
-"""Kinds of what ended without a verdict."""
 
 
 class Verdict(Value, frozen=True):
@@ -240,6 +241,12 @@ class Report(Value, frozen=True):
         return -1.0 if self.higher_is_better is False else 1.0
 
 
+def tone_of(report: Report) -> str:
+    """What the verdict is for who reads it: harm, help, warn, or quiet. That what both releases use moved is no fault of theirs."""
+    kind = report.verdict.kind
+    return "warn" if kind == "drift" and report.drift is None else TONES.get(kind, "quiet")
+
+
 def is_of_watching(report: Report) -> bool:
     """Whether it is a report of `drift` or `onset`."""
     return report.canary is None and (report.drift is not None or report.onset is not None)
@@ -247,3 +254,41 @@ def is_of_watching(report: Report) -> bool:
 
 # What the public doors take: a report, or its JSON.
 ReportLike = Report | Mapping[str, object]
+
+
+# `failed`: the call under one of the two failed, where the other has a score.
+BROKE, FAILED, MENDED, SAME = "broke", "failed", "mended", "same"
+NOT_COMPARED = "not compared"
+
+
+@dataclass(frozen=True)
+class AnsweredQuery:
+    """A query and its first answer in each combination that it was asked in, by the axes that were bad there.
+
+    `input` and `reference` are None where the run's log is not at hand.
+    """
+
+    query: str
+    segment: object = None
+    input: str | None = None
+    reference: object = None
+    answers: Mapping[tuple[str, ...], ShownAnswer] = field(default_factory=dict)
+
+
+def outcome(good: ShownAnswer | None, bad: ShownAnswer | None, *, higher_is_better: bool | None) -> str:
+    """Whether a query broke or was mended from good to bad, by the scores of its two answers."""
+    if good is None or bad is None:
+        return NOT_COMPARED
+    if good.score is None or bad.score is None:
+        is_one = (good.failed and bad.score is not None) or (bad.failed and good.score is not None)
+        return FAILED if is_one else NOT_COMPARED
+    if good.score == bad.score:
+        return SAME
+    return BROKE if (bad.score < good.score) == (higher_is_better is not False) else MENDED
+
+
+def question_of(report: Report) -> str:
+    """What was asked: the command's name."""
+    asked: dict[str, object] = {"gate": report.gate, "audit": report.audit, "verify": report.verify, "canary": report.canary}
+    asked |= {"drift": report.drift, "onset": report.onset, "compare": report.compare}
+    return next((name for name, block in asked.items() if block is not None), "run")

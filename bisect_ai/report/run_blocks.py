@@ -6,16 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
-
-
-class ReportedEstimate(Value, frozen=True):
-    """A number with its interval, how many queries it rests on, and how it was made."""
-
-    estimate: Number | None = None
-    interval: Interval = None
-    n: int | None = None
-    method: str = ""
+from bisect_ai.report.json_edge import Interval, Number, Omitted, ReportedEstimate, Value
 
 
 class TrendBlock(Value, frozen=True):

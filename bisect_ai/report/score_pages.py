@@ -1,30 +1,36 @@
-"""What the HTML pages of a canary, a drift and an onset say, and the figure of how a canary's interval tightened."""
+"""What the HTML pages of a canary, a comparison, a drift and an onset say, and the figures of the first two."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from bisect_ai.report import canary_report, figures
-from bisect_ai.report.figure_data import Absent
-from bisect_ai.report.page_parts import CanaryPage, Fact, PageList, card_view, negated
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, scale_of
-from bisect_ai.report.report_values import Report
-from bisect_ai.report.standpoint import HERE, Standpoint
+from bisect_ai.report import canary_report, comparison, figures, tables, watch_report
+from bisect_ai.report.comparison import compared, leading
+from bisect_ai.report.examples import Example, example_of
+from bisect_ai.report.figure_data import Absent, Point
+from bisect_ai.report.json_edge import Interval
+from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.page_parts import Fact, PageList
+from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, negated, scale_of
+from bisect_ai.report.report_values import Report, is_of_watching, tone_of
+from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.watch_report import parts, watch_sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
-CAPTION = (
+_LOOKS = (
     "The loss over all answers so far with its always-valid interval, as answers came in. Once the whole band lies above the dashed "
     "line, the canary is rolled back; once it lies below the solid line, the tolerance, it is promoted."
 )
-LABEL = "Loss with its interval, by number of answers"
+_LOSSES = (
+    "The loss of each configuration beside the first one, and of the leading one's segments, with 95 % intervals. The band is the "
+    "tolerance: an interval inside it is equivalence, one right of zero a loss, one left of zero a gain."
+)
+MOST_SEGMENTS = 8  # rows of the figure; the table has all
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,118 @@ class Tightening:
     height: int = 260
 
 
+@dataclass(frozen=True)
+class Forest:
+    """Losses by name with their intervals, and the tolerance around zero; in the metric's units."""
+
+    metric: str
+    rows: tuple[tuple[str, Point], ...]
+    tolerance: float
+    scale: Scale
+
+    @property
+    def height(self) -> int:
+        """The height that the rows need."""
+        return figures.ROW * len(self.rows) + figures.MARGINS
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The figure of a page: what its section is called, and its series or why there is none."""
+
+    name: str
+    title: str
+    label: str
+    caption: str
+    series: Tightening | Forest | Absent
+
+
+@dataclass(frozen=True)
+class ScorePage:
+    """Everything on the page in the order that it is read."""
+
+    title: str
+    run: str
+    releases: tuple[str, str]
+    roles: tuple[str, str]
+    kind: str
+    tone: str
+    sentence: str
+    lists: tuple[PageList, ...]
+    facts: tuple[Fact, ...] = ()
+    chart: Chart | None = None
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
+
+
+def score_page(report: Report) -> ScorePage | None:
+    """The page of a report without combinations, below its card; None: the report has combinations."""
+    names = (one_line(report.good), one_line(report.bad))
+    if report.canary:
+        chart = Chart(
+            "looks", "How the interval tightened", "Loss with its interval, by number of answers", _LOOKS, tightening(report)
+        )
+        page = _page(report, canary_report.parts(report), names, ("baseline", "canary"))
+        return replace(page, facts=tuple(_canary_facts(report)), chart=chart)
+    if is_of_watching(report):
+        return _page(report, watch_report.parts(report), (names[0] or "the log",) * 2, ("then", "now"))
+    if report.compare:
+        chart = Chart(
+            "losses", "Loss with its interval", "Losses with their intervals beside the tolerance", _LOSSES, forest(report)
+        )
+        page = _page(report, comparison.parts(report), names, ("good", "bad"))
+        examples = tuple(example_of(each, "bad") for each in report.examples)
+        return replace(page, facts=tuple(_comparison_facts(report)), chart=chart, examples=examples)
+    return None
+
+
+def _page(
+    report: Report, parts: Sequence[canary_report.CanaryPart], names: tuple[str, str], roles: tuple[str, str]
+) -> ScorePage:
+    """What all pages have; the looks are drawn, so they have no table here."""
+    kind = one_line(report.verdict.kind).replace("_", " ").capitalize()
+    return ScorePage(
+        title=f"{kind}: {one_line(report.metric)}, {' → '.join(dict.fromkeys(names))}",
+        run=one_line(report.run),
+        releases=names,
+        roles=roles,
+        kind=kind,
+        tone=tone_of(report),
+        sentence=verdict_sentence(report),
+        lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
+        tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},
+    )
+
+
+def draw_chart(axes: Axes, data: Tightening | Forest) -> None:
+    """Draw a page's figure."""
+    if isinstance(data, Tightening):
+        _draw_looks(axes, data)
+    else:
+        figures.forest(axes, data.rows, data.tolerance, f"loss in {figures.points(data.scale)} of {data.metric}", data.scale)
+
+
+def _moved(loss: MeasuredLoss, scale: Scale, tone: str) -> Fact:
+    """The loss as the first number of a page, or the gain."""
+    size = loss.estimate
+    label, ends = ("Gain", negated(loss.interval)) if size is not None and size < 0 else ("Loss", loss.interval)
+    value = UNKNOWN if size is None else scale.difference(abs(size))
+    return Fact(label, value, "" if ends is None else scale.between(ends), tone)
+
+
+# -- canary --------------------------------------------------------------------------------------------------------------
+def _canary_facts(report: Report) -> Iterator[Fact]:
+    loss, scale, answers = report.loss, fine_scale(report, PLAIN), canary_report.block_of(report).answers
+    yield _moved(loss, scale, tone_of(report))
+    metric = one_line(report.metric, limit=40)
+    for which, value, told in (("baseline", loss.good, answers.baseline), ("canary", loss.bad, answers.canary)):
+        yield Fact(
+            f"{metric}, {which}",
+            scale.value(value),
+            f"{count(told.answers - told.unscored)} of {count(told.answers, 'answer')} scored",
+        )
+
+
 def tightening(report: Report) -> Tightening | Absent:
     """The series of the figure."""
     block = canary_report.block_of(report)
@@ -51,7 +169,7 @@ def tightening(report: Report) -> Tightening | Absent:
     return Tightening(answers, loss, low, high, block.tolerance, one_line(report.metric, limit=30), scale_of(report))
 
 
-def draw(axes: Axes, data: Tightening) -> None:
+def _draw_looks(axes: Axes, data: Tightening) -> None:
     """The loss as a line with its interval as a band, over the answers on a logarithmic scale."""
     axes.fill_between(data.answers, data.low, data.high, color=figures.QUIET, alpha=0.3, linewidth=0)
     axes.plot(data.answers, data.loss, color=figures.INK, linewidth=1.8)
@@ -69,59 +187,29 @@ def draw(axes: Axes, data: Tightening) -> None:
     axes.grid(axis="y")
 
 
-def arrange(report: Report, at: Standpoint = HERE) -> CanaryPage:
-    """The page of a canary\'s report; commands on it are typed `at` that place."""
-    kind = report.verdict.kind
-    names = (one_line(report.good), one_line(report.bad))
-    parts = canary_report.parts(report)
-    said = kind.replace("_", " ").capitalize()
-    return CanaryPage(
-        title=f"{said}: {one_line(report.metric)}, {names[0]} → {names[1]}",
-        run=one_line(report.run),
-        releases=names,
-        kind=said,
-        tone=canary_report.KINDS[kind],
-        card=card_view(report, at),
-        sentence=verdict_sentence(report),
-        facts=tuple(_facts(report)),
-        tables={part.title: part.build(report) for part in parts if part.build and part.build is not canary_report.looks_table},
-        lists=tuple(PageList(part.title, part.lines) for part in parts if part.lines),
-    )
-
-
-def _facts(report: Report) -> Iterator[Fact]:
-    loss, scale, answers = report.loss, fine_scale(report, PLAIN), canary_report.block_of(report).answers
-    size = loss.estimate
-    label, ends = ("Gain", negated(loss.interval)) if size is not None and size < 0 else ("Loss", loss.interval)
-    moved = UNKNOWN if size is None else scale.difference(abs(size))
-    yield Fact(label, moved, "" if ends is None else scale.between(ends), canary_report.KINDS[report.verdict.kind])
+# -- comparison ----------------------------------------------------------------------------------------------------------
+def _comparison_facts(report: Report) -> Iterator[Fact]:
+    loss, scale, pair = report.loss, scale_of(report), leading(report)
+    yield _moved(loss, scale, tone_of(report))
     metric = one_line(report.metric, limit=40)
-    for which, value, told in (("baseline", loss.good, answers.baseline), ("canary", loss.bad, answers.canary)):
-        yield Fact(
-            f"{metric}, {which}",
-            scale.value(value),
-            f"{count(told.answers - told.unscored)} of {count(told.answers, 'answer')} scored",
-        )
+    for side, value in (("good", loss.good), ("bad", loss.bad)):
+        yield Fact(f"{metric}, {side}", scale.value(value), count(loss.n, "paired query", "paired queries"))
+    yield Fact("Score lower", count(pair.lost), f"{count(pair.gained)} higher")
+    if pair.sees is not None and not (scale.share and pair.sees >= 1):
+        yield Fact("Can see", scale.difference(pair.sees), f"tolerance {scale.difference(report.tolerance)}")
 
 
-# -- drift and onset -----------------------------------------------------------------------------------------------------
-TONES = {"drift": "harm", "onset": "harm", "steady": "help", "inconclusive": "warn"}
+def forest(report: Report) -> Forest | Absent:
+    """The series of the figure."""
+    block = compared(report)
+    rows = [(one_line(pair.bad), _point(pair.loss.estimate, pair.loss.interval)) for pair in block.pairs]
+    told = tables.segments_told(report)[:MOST_SEGMENTS]
+    rows += [(one_line(tables.segment_name(row)), _point(row.loss, row.interval)) for row in told]
+    known = tuple((name, point) for name, point in rows if point is not None)
+    if not known:
+        return Absent("Fewer than two queries have a score on both sides, so no loss can be drawn.")
+    return Forest(one_line(report.metric, limit=30), known, block.tolerance, scale_of(report))
 
 
-def arrange_watching(report: Report, at: Standpoint = HERE) -> CanaryPage:
-    """The page of a report of watching; commands on it are typed `at` that place."""
-    kind = report.verdict.kind
-    name = one_line(report.good) or "the log"
-    return CanaryPage(
-        title=f"{kind.capitalize()}: {one_line(report.metric)}, {name}",
-        run=one_line(report.run),
-        releases=(name, name),
-        kind=kind.capitalize(),
-        tone=TONES[kind],
-        card=card_view(report, at),
-        sentence=watch_sentence(report),
-        facts=(),
-        tables={},
-        lists=tuple(PageList(part.title, part.lines) for part in parts(report)),
-        roles=("then", "now"),
-    )
+def _point(value: float | None, interval: Interval) -> Point | None:
+    return None if value is None else Point(value, None if interval is None else (interval[0], interval[1]))

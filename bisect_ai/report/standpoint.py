@@ -11,8 +11,8 @@ from dataclasses import dataclass
 LONGEST_ID = 8
 # What Python has in the place of options that are no keywords of their own.
 _KEYWORDS = {"--max-calls": 'budget={"calls": …}', "--on-rollback": 'canary["safe_to_revert"]'}
-_ARGUMENT = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"]|['\"])+")
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_ARGUMENT = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"]|['\"])+")  # quoted parts stay whole
+_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # nothing that a shell would read as more than a word
 
 
 @dataclass(frozen=True)

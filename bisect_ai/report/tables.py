@@ -12,26 +12,21 @@ from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TA
 
 if TYPE_CHECKING:
     from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
-    from bisect_ai.report.report_values import (
-        NamedCause,
-        NamedChange,
-        Report,
-        ReportedSuspect,
-        ShownCall,
-    )
+    from bisect_ai.report.planning_values import NamedChange, ReportedSuspect, ShownCall
+    from bisect_ai.report.report_values import NamedCause, Report
 
 # Kinds of effects with their columns: one in which nothing was measured is not shown.
 _EFFECTS = (("introduced", ALONE), ("reverted", TAKEN_BACK), ("shapley", FAIR_SHARE))
 # Adjusted p-value below which an interaction is worth a row.
 MATTERS = 0.05
-MOST_INTERACTIONS = 8
+MOST_INTERACTIONS = 8  # a table of more is not read; the JSON report has all, as of the next ones
 MOST_EXAMPLES = 3
 MOST_SEGMENTS = 12
 MOST_SIDE_EFFECTS = 12
 _MOVED = ("up", "down")
-MOST_CHANGES = 6
-MOST_NAMES = 6
-PROSE_LIMIT = 300
+MOST_CHANGES = 6  # of an axis that was not drilled into
+MOST_NAMES = 6  # owners, or queries, in a sentence
+PROSE_LIMIT = 300  # characters of a change beside its place
 # Characters of a question, a reference or an answer that a report shows at most.
 TEXT_LIMIT = 600
 

@@ -7,13 +7,12 @@ from functools import partial
 from typing import NamedTuple
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
-from bisect_ai.report.accounting import usage_sentence
+from bisect_ai.report.accounting import judges_told, usage_sentence
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.judge_report import judges_told
 from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
@@ -25,33 +24,14 @@ from bisect_ai.report.phrases import (
     measured_phrase,
     share_phrase,
 )
-from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
+from bisect_ai.report.planning_text import render_named
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching, tone_of
 from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
-from bisect_ai.report.tree import render_named
 from bisect_ai.report.untrusted_text import PLAIN, one_line
-from bisect_ai.report.verdict_sentence import verdict_sentence
-from bisect_ai.report.verify_report import verified_lines
+from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 
-_STYLES = {
-    "cause": "bold red",
-    "no_regression": "bold green",
-    "inconclusive": "bold yellow",
-    "fixed": "bold green",
-    "not_fixed": "bold red",
-    "promote": "bold green",
-    "roll_back": "bold red",
-    "wait": "bold yellow",
-    "drift": "bold red",
-    "onset": "bold red",
-    "steady": "bold green",
-    "fixed_with_collateral": "bold yellow",
-    "regression": "bold red",
-    "improvement": "bold green",
-    "equivalent": "bold green",
-    "no_worse": "bold green",
-    "undecided": "bold yellow",
-}
+_STYLES = {"harm": "bold red", "help": "bold green", "warn": "bold yellow", "quiet": "bold"}
 
 
 def first_line(report: ReportLike) -> str:
@@ -62,14 +42,14 @@ def first_line(report: ReportLike) -> str:
 def card(report: ReportLike, *, width: int = 80, colour: bool = False, at: Standpoint = HERE) -> str:
     """The card alone, as text of `width` columns (at least 60): at most twenty lines."""
     report = read(Report, report)
-    return render_card(report, width=width, colour=colour, tone=_STYLES.get(report.verdict.kind, "bold"), at=at)
+    return render_card(report, width=width, colour=colour, tone=_STYLES[tone_of(report)], at=at)
 
 
 def render(report: ReportLike, *, width: int = 80, colour: bool = False, at: Standpoint = HERE) -> str:
     """The report as text of `width` columns (at least 60): the verdict in its first line, the card in its last ones."""
     report = read(Report, report)
     screen = Screen(width=width, colour=colour)
-    screen.say(verdict_sentence(report), style=_STYLES.get(report.verdict.kind, "bold"))
+    screen.say(verdict_sentence(report), style=_STYLES[tone_of(report)])
     for section in _sections(report):
         section(screen, report)
     rule = "─" * screen.width

@@ -16,14 +16,14 @@ from rich.text import Text
 from bisect_ai.report.tables import TEXT_LIMIT, Block, Table
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
-NARROWEST = 60
-LINES_PER_TEXT = 5
+NARROWEST = 60  # columns; below it tables of numbers cannot be read
+LINES_PER_TEXT = 5  # an answer of more lines hides the next example
 _MARGIN = "  "
-_GAP = 2
-_NARROWEST_NAME, _COMFORTABLE_NAME = 8, 18
+_GAP = 2  # columns between two columns of a table: rich's padding and its box
+_NARROWEST_NAME, _COMFORTABLE_NAME = 8, 18  # columns of names: what they can be cut to, and what they have without being cut
 _GLUE = "\ue000"  # stands for a space that no line breaks at; `show` lets none of it through from data
-_END = re.compile(r"(?:\x1b\[[0-9;]*m| )+$")
-_UNIT_SPACE = re.compile(r"(?<=\d) (?=%)")
+_END = re.compile(r"(?:\x1b\[[0-9;]*m| )+$")  # blanks at the end of a line, with the styles around them
+_UNIT_SPACE = re.compile(r"(?<=\d) (?=%)")  # a line must not break between a number and its per cent sign
 
 
 class Screen:

@@ -21,12 +21,13 @@ _HIDDEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\u
 # What CI runners obey: `::name::` and section marks where a line begins, `##[…]`, `##vso[…]`, `##teamcity[…]` anywhere.
 _LINE_COMMAND = re.compile(r"^(\s*)(:(?=:)|s(?=ection_(?:start|end):)|t(?=ravis_(?:fold|time):))", re.M | re.I)
 _BRACKET_COMMAND = re.compile(r"(#)(#)(?=\w*\[)")
-_MARKDOWN = re.compile(r"[\\`*\[\]<>#~&$!]|(?<![^\W_])_|_(?![^\W_])")
+_MARKDOWN = re.compile(r"[\\`*\[\]<>#~&$!]|(?<![^\W_])_|_(?![^\W_])")  # signs that Markdown reads; _ only at the edge of a word
 # What renderers link after the parse, so that a backslash does not stop it: addresses, mentions, references to issues.
 _LINKED = re.compile(r"@|\||(?<=:)/(?=/)|(?<=www)\.|#(?=\d)", re.I)
+# ISO 8601, whose seconds nobody reads.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(Z|\+00:00|[+-]\d\d:\d\d)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_LIST_START = re.compile(r"^(\d{1,9})([.)])|^([-+=])")
+_COMMIT = re.compile(r"[0-9a-f]{40}")  # a whole commit id is told shorter
+_LIST_START = re.compile(r"^(\d{1,9})([.)])|^([-+=])")  # what begins a list where a line begins
 
 
 class _Visible(dict[int, str | int]):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from bisect_ai.report.accounting import remedy, tape_phrase
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.comparison import comparison_sentence
+from bisect_ai.report.json_edge import ReportedEstimate
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
 from bisect_ai.report.phrases import (
     ADDS_UP,
     DIFFERS,
     LIKELY,
     UNSETTLED,
-    Scale,
+    WHOLE,
+    calls_to_settle,
     candidates_phrase,
     cause_phrase,
     change_name,
+    clipped,
     count,
     failing_phrase,
     fine_scale,
@@ -23,14 +27,14 @@ from bisect_ai.report.phrases import (
     logged_phrase,
     loss_phrase,
     part_of_drop,
+    plain_number,
     rollback_phrase,
+    scale_of,
     share_phrase,
 )
 from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, is_of_watching
-from bisect_ai.report.run_blocks import AuditBlock, GateBlock, ReportedEstimate
-from bisect_ai.report.tape_report import remedy, tape_phrase
+from bisect_ai.report.run_blocks import AuditBlock, GateBlock, VerifiedOthers, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
-from bisect_ai.report.verify_report import verified_sentence
 from bisect_ai.report.watch_report import watch_sentence
 
 
@@ -162,7 +166,7 @@ def slice_clause(report: Report, quoting: Quoting) -> str:
         return ""
     worst, scale = max(found, key=lambda row: row.loss or 0.0), fine_scale(report, quoting)
     loss = loss_phrase(ReportedEstimate(estimate=worst.loss, interval=worst.interval), scale)
-    share = Scale(share=True, decimals=0).value(worst.share)
+    share = WHOLE.value(worst.share)
     return f"; but the queries with {quoting.prose(worst.name)} ({share} of all) show {loss}"
 
 
@@ -218,7 +222,7 @@ def _inconclusive_sentence(report: Report, quoting: Quoting) -> str:
     if believed:
         parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
     calls = verdict.calls_needed
-    parts.append("no number of calls can be named that would settle it" if calls is None else _calls_clause(calls))
+    parts.append("no number of calls can be named that would settle it" if calls is None else calls_to_settle(calls))
     return f"inconclusive: {'; '.join(parts)}{slice_clause(report, quoting)}."
 
 
@@ -281,13 +285,78 @@ def _logged_clause(report: Report, quoting: Quoting) -> str:
     return f"in the log {quoting.name(report.metric)} went from {logged_phrase(logged, scale)}"
 
 
-def _calls_clause(calls: int) -> str:
-    return f"about {count(calls, 'more call', 'more calls')} would probably settle it"
-
-
 def _good_cell_interval(report: Report) -> Sequence[float] | None:
     return next((cell.interval for cell in report.cells if not cell.bad_axes), None)
 
 
 def _is_plural(cause: NamedCause) -> bool:
     return len(cause.axes) > 1
+
+
+def verified_sentence(report: Report, told: VerifyBlock, *, quoting: Quoting) -> str:
+    """The verdict: fixed, not fixed, fixed with collateral or undecided, and by what numbers."""
+    again, others = _asked_again(told), _other_causes_sentence(report, told.others, quoting)
+    fix = quoting.name(told.fix)
+    if told.kind == "fixed":
+        return f"fixed: {fix} {again}; {others}."
+    if told.kind == "not_fixed":
+        return f"not fixed: {fix} {again}; {others}; a fix must recover {WHOLE.value(told.restore)}."
+    if told.kind == "fixed_with_collateral":
+        return f"fixed with collateral: {fix} mends the queries that broke, but {again}; {others}."
+    stopped = [stopped] if (stopped := report.verdict.stopped) else []
+    calls = report.verdict.calls_needed
+    more = [calls_to_settle(calls)] if calls else []
+    return f"undecided: {'; '.join([*stopped, f'{fix} {again}', others, quoting.prose(report.verdict.reason), *more])}."
+
+
+def _asked_again(told: VerifyBlock) -> str:
+    restored, queries = told.again.restored, count(told.again.queries, "query", "queries")
+    if restored.estimate is None:
+        return f"was tried on {queries} (how much of the loss it recovers could not be estimated)"
+    return f"recovers {_restored_words(restored)} of the net loss"
+
+
+def _restored_words(restored: ReportedEstimate) -> str:
+    """ "98 % (95 % interval 90 to 100)": never more than all or less than nothing."""
+    part, ends = clipped(restored.estimate, restored.interval)
+    between = f" ({WHOLE.between(ends)})" if ends else ""
+    return f"{WHOLE.value(part)}{between}"
+
+
+def _other_causes_sentence(report: Report, others: VerifiedOthers, quoting: Quoting) -> str:
+    scale = scale_of(report)
+    if not others.queries:
+        return "no query was tried"
+    queries, metric = count(others.queries, "query", "queries"), quoting.name(report.metric)
+    ends = f"{scale.value(others.good.estimate)} to {scale.value(others.fix.estimate)}"
+    loss = loss_phrase(others.loss, scale)
+    return f"on {queries} drawn at random {metric} goes from {ends} ({loss})"
+
+
+def verified_lines(report: Report, *, quoting: Quoting) -> Iterator[str]:
+    """The numbers behind the verdict, for a list; none where nothing was verified."""
+    told, scale = report.verify, scale_of(report)
+    if told is None:
+        return
+    again, others = told.again, told.others
+    yield f"Run {quoting.name(told.run)} found what broke: {quoting.name(report.good)} → {quoting.name(told.bad)}"
+    yield f"{count(again.queries, 'query', 'queries')} of {others.population} drawn at random, all three releases anew:"
+    for value, words in ((again.good, "good"), (again.bad, "bad"), (again.fix, "candidate fix")):
+        yield f"  {words} {scale.value(value.estimate)}, {scale.between(value.interval)}"
+    bound, evidence = plain_number(told.bound), again.evidence
+    share, limit = WHOLE.value(told.restore), scale.difference(told.tolerance)
+    yield (
+        f"Evidence that {share} of the net loss, or all but {limit}, is back: {_big_number(evidence.fixed)}; that it is not: "
+        f"{_big_number(evidence.not_fixed)} (to pass: {bound})"
+    )
+    if again.passes:
+        broke, passes = count(again.broke, "query", "queries"), count(again.passes, "pass", "passes")
+        yield f"Of {broke} that broke in the run some were answered anew, {passes}, to tell whether they are mended"
+    loss = loss_phrase(others.loss, scale)
+    yield f"Shortfall against good: {loss}"
+    clean, collateral = _big_number(others.evidence.clean), _big_number(others.evidence.collateral)
+    yield (f"Evidence that it is below {limit}: {clean}; that it is above: {collateral} (to pass: {bound})")
+
+
+def _big_number(evidence: float) -> str:
+    return "over a million" if evidence > 1e6 else plain_number(evidence)

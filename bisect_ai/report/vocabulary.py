@@ -15,6 +15,12 @@ ALONE, TAKEN_BACK = "changed alone", "taken back alone"
 FAIR_SHARE = "fair share"
 ALL_OF_IT = "all of it"
 WHO_OUTSIDE = "the owners of what both releases use (provider, search, tools)"
+# What a verdict is for who reads it; whatever is not here tells of nothing to act on ("quiet").
+TONES: Mapping[str, str] = {
+    **dict.fromkeys(("cause", "drift", "not_fixed", "onset", "regression", "roll_back"), "harm"),
+    **dict.fromkeys(("equivalent", "fixed", "improvement", "no_regression", "no_worse", "promote", "steady"), "help"),
+    **dict.fromkeys(("failed", "fixed_with_collateral", "inconclusive", "interrupted", "undecided", "wait"), "warn"),
+}
 # Degree of belief from which on something that is not proved is called likely: 4 in 5.
 LIKELY_FROM = 0.8
 

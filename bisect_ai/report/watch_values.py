@@ -1,9 +1,151 @@
-"""The blocks of watching: since when a log scores lower, and whether a release still answers as its log says."""
+"""The blocks of reports on live answers: a canary's, since when a log scores lower, and whether a release still answers as its log."""
 
 from __future__ import annotations
 
-from bisect_ai.report.canary_values import SegmentLoss
 from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
+
+
+class VerdictEvidence(Value, frozen=True):
+    """The wealth staked on each verdict of a canary, and what each must pass."""
+
+    roll_back: Number | None = None
+    promote: Number | None = None
+    roll_back_bound: Number | None = None
+    promote_bound: Number | None = None
+
+
+class AnswerTally(Value, frozen=True):
+    """Answers of one release: all, those without a score, and when the first and the last were given (ISO 8601)."""
+
+    answers: int
+    unscored: int
+    since: str | None = None
+    until: str | None = None
+
+
+class AnswerTallies(Value, frozen=True):
+    """Both releases' answers."""
+
+    baseline: AnswerTally
+    canary: AnswerTally
+
+
+class FurtherAnswers(Value, frozen=True):
+    """What would probably settle it if the canary loses `if_loss`; None: no number would."""
+
+    if_loss: Number | None = None
+    baseline: int | None = None
+    canary: int | None = None
+
+
+class FurtherNeeded(Value, frozen=True):
+    """What each verdict would probably take."""
+
+    promote: FurtherAnswers
+    roll_back: FurtherAnswers
+
+
+class ColumnFate(Value, frozen=True):
+    """A column's balance: `p` is paid for over columns and looks; shares of `level`, which differs most; what was done."""
+
+    name: str
+    fate: str
+    p: Number
+    level: str = ""
+    baseline: Number = 0
+    canary: Number = 0
+    why: str = ""
+
+
+class WithheldReason(Value, frozen=True):
+    """Why promoting is withheld: by a column, the split of the traffic, or a segment that loses."""
+
+    by: str
+    name: str
+    why: str = ""
+
+
+class GuardedMetric(Value, frozen=True):
+    """A guard: kept, violated or open; `limit` and the rise in its units, or parts of the baseline's mean where `relative`."""
+
+    name: str
+    kind: str
+    limit: Number
+    relative: bool
+    falls: bool = False
+    """Whether a fall is what is guarded against: `limit` and `rise` are of the fall then."""
+    points: bool = False
+    """Whether it is told in points of 100."""
+    baseline: Number | None = None
+    canary: Number | None = None
+    rise: Number | None = None
+    interval: Interval = None
+
+
+class SegmentValue(Value, frozen=True):
+    """A column and one of its values."""
+
+    column: str
+    level: str
+
+
+class SegmentLoss(Value, frozen=True):
+    """What one value of a column loses; the interval holds at every look and for all segments together."""
+
+    column: str
+    level: str
+    beside: Omitted[SegmentValue | None] = None
+    """The value of a second column that must hold too."""
+    also: Omitted[SegmentValue | None] = None
+    """And that of a third."""
+    answers: int
+    loss: Number | None = None
+    interval: Interval = None
+    proved: bool = False
+
+
+class CanaryLook(Value, frozen=True):
+    """The loss over all answers so far, with its always-valid interval."""
+
+    answers: int
+    loss: Number | None = None
+    interval: Interval = None
+
+
+class SavedAnswers(Value, frozen=True):
+    """The part of the answers that covariates made unneeded."""
+
+    share: Number
+    by: tuple[str, ...] = ()
+
+
+class CanaryBlock(Value, frozen=True):
+    """What the live answers of a canary say: promote, roll_back or wait."""
+
+    kind: str
+    safe_to_revert: bool = False
+    """Whether a machine may roll it back: wrong with a chance of 1 % at most."""
+    tolerance: Number
+    alpha: Number | None = None
+    bounds: tuple[Number, Number] | None = None
+    evidence: VerdictEvidence
+    decided_after: int | None = None
+    by_guard: str | None = None
+    answers: AnswerTallies
+    apart: bool = False
+    """Whether the releases hardly answered at the same time."""
+    missing_bounded: bool = False
+    needed: FurtherNeeded
+    segment: str | None = None
+    share: Omitted[Number | None] = None
+    """The share of traffic that was meant for the canary."""
+    split_p: Omitted[Number | None] = None
+    balance: tuple[ColumnFate, ...] = ()
+    withheld: tuple[WithheldReason, ...] = ()
+    guards: tuple[GuardedMetric, ...] = ()
+    segments: tuple[SegmentLoss, ...] = ()
+    saved: Omitted[SavedAnswers | None] = None
+    looks: tuple[CanaryLook, ...] = ()
 
 
 class NearDeploy(Value, frozen=True):

@@ -302,6 +302,7 @@ def _judge_warnings(block: Mapping[str, Any], failed: Sequence[str], unjudged: M
     (a, n), (b, m) = unjudged["good"], unjudged["bad"]
     if n and m and (a or b):
         lines.append(f"judge {name} gave no verdict on {a} of {n} good and {b} of {m} bad answers: they have no score, not 0")
+        # 1 %: a warning is not held at alpha, so it must be rare.
         if stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue < 0.01:
             lines.append(
                 f"judge {name} fails more often in one arm: the loss's interval is widened by what those answers may be"

@@ -22,10 +22,10 @@ from bisect_ai.provider.budget import GRACE_SECONDS, ONE_CALL, Account, Amount, 
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.release.load import Release
-from bisect_ai.runs.ledger import Before, ExchangeJournal, caps_of
+from bisect_ai.runs.ledger import Before
 from bisect_ai.runs.prepare import settle
 from bisect_ai.runs.release_files import check_no_key, write_release
-from bisect_ai.scoring.scorer_charges import Common
+from bisect_ai.runs.run_accounts import Common, ExchangeJournal, caps_of
 from bisect_ai.store.artefacts import check_place, making_folder
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
@@ -140,7 +140,7 @@ class _Lessons:
         noted = when_reserved.set(lambda most: store.reserve(run, identity, usd=most.usd, tokens=most.tokens, calls=0))
         try:
             answer: Answer = paid(query, {}, 0)
-        except BaseException:
+        except BaseException:  # an interrupted answer may have been paid for
             most = store.reserved(run, identity) if len(lesson.sent) > asked else Amount()
             store.charge(run, identity, usd=most.usd, tokens=most.tokens, calls=len(lesson.sent) - asked)
             raise

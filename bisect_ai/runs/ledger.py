@@ -1,20 +1,17 @@
 """What a run observed and what it cost, added up: the observations of its trials, and calls, tokens and money.
 
 Releases that answer with nothing (no text, no tool call, no document) are told from it too: nothing can be measured where nearly all
-answers are so. What a run's program asked its provider on the wire, and was answered, is kept beside it.
+answers are so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Any
 
-from bisect_ai.config import Config
-from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, Caps, Held
+from bisect_ai.attribution.problem import Belief
 from bisect_ai.runs.observations import FinishedTrial, Observations
-from bisect_ai.scoring.scorer_charges import Common, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 
@@ -58,27 +55,20 @@ class Before:
     minutes: float = 0.0
 
 
-def caps_of(config: Config, before: Before = Before()) -> Caps:
-    """The caps on what a run may spend; its minutes less those that are gone."""
-    budget = config.budget
-    minutes = None if budget.minutes is None else max(budget.minutes - before.minutes, 0.0)
-    return Caps(calls=budget.calls, usd=budget.usd, tokens=budget.tokens, minutes=minutes)
-
-
 class Ledger:
     """The observations of a run and its sums. `scorers` are the names that scores come under."""
 
     def __init__(self, scorers: Sequence[str]) -> None:
+        # Trials of cells of axes.
         self.observations = Observations(scorers)
-        """Trials of cells of axes."""
+        # Trials of any other ground: sets of changes inside axes.
         self.inside = Observations(scorers)
-        """Trials of any other ground: sets of changes inside axes."""
         self.scorer_errors: dict[str, int] = {}
         self.scorer_messages: dict[str, str] = {}
+        # What the run has cost in all its sittings, as the store tells it.
         self.paid = Spending()
-        """What the run has cost in all its sittings, as the store tells it."""
+        # That this sitting took.
         self.seconds = 0.0
-        """That this sitting took."""
         self._now = _Sums()
         self._earlier = Spending()
         self._doubts: list[str] = []
@@ -208,83 +198,20 @@ def is_silent(seen: Observations, full: int, *, fewest: int = FEWEST) -> bool:
     return seen.has_empty
 
 
-class ExchangeJournal:
-    """One run's exchanges. Safe between threads."""
+@dataclass(frozen=True)
+class Progress:
+    """What a live view shows after each round."""
 
-    def __init__(self, store: Store, run: str, account: Account, *, before: str = "") -> None:
-        self._store, self._run, self._account, self._before = store, run, account, before
-        self._requests: RequestAccount | None = None
-
-    def account(self, most: int | None) -> Account:
-        """What the requests of the run's programs come out of, in all its sittings and processes, and before it."""
-        self._requests = self._requests or RequestAccount(self._store, self._run, most, self._account, before=self._before)
-        return self._requests
-
-    def find(self, identity: str) -> Mapping[str, Any] | None:
-        """The answer that was kept for an identity, by whatever run."""
-        return self._store.exchange(identity)
-
-    def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
-        """Keep an answer to one query; it reaches the disk with the trial, and survives a kill before that. Raises `StoreError`."""
-        self._store.keep_exchange(self._run, identity, query, record)
+    calls: int
+    budget: int
+    usd: float
+    seconds: float
+    belief: Belief
+    minutes: float | None = None
+    """The cap on time."""
+    is_share: bool = False
+    """Whether scores lie between 0 and 1, so that differences are points."""
+    unit: str = ""
 
 
-class VectorJournal:
-    """The vectors of a run's retriever: kept in its store for whatever run, paid from its account as a scorer's calls are."""
-
-    def __init__(self, store: Store, run: str, account: Account, *, hear: Callable[[str], None]) -> None:
-        self._store, self._run = store, run
-        self.opened = Purse(account, store, run=run, who="retriever", hear=hear).opened
-
-    def find(self, identity: str) -> Mapping[str, Any] | None:
-        """What was kept for an identity."""
-        return self._store.exchange(identity)
-
-    def keep(self, identity: str, query: str, record: Mapping[str, Any]) -> None:
-        """Keep a vector; a killed process does not lose it. Raises `StoreError`."""
-        self._store.keep_exchange(self._run, identity, query, record)
-
-
-class RequestAccount(Account):
-    """Requests on the wire, each on record before it leaves; one that failed counts too. None leaves once the run's time is up."""
-
-    def __init__(self, store: Store, run: str, most: int | None, whole: Account, *, before: str = "") -> None:
-        self._store, self._run, self._whole = store, run, whole
-        super().__init__(Caps(calls=most), shared=None if most is None else _CommonRequests(store, run, before))
-
-    def check_time(self) -> None:
-        """Raises `CapReached` when the run's time is up."""
-        self._whole.check_time()
-
-    def settle(self, held: Held, used: Amount) -> None:
-        """A request's end: it was sent, or not."""
-        super().settle(held, used)
-        if self._shared is not None and used.calls < held.most.calls:
-            self._store.sends(self._run, used.calls - held.most.calls)
-
-    def _noted(self, held: Held) -> Held:
-        if self._shared is not None:
-            try:
-                self._store.sends(self._run, held.most.calls)
-            except BaseException:
-                super().settle(held, NOTHING)
-                raise
-        return held
-
-    def _stop(self, cap: str, what: str) -> None:
-        del cap, what  # its only cap is on requests
-        sent = f"{self.spent.calls} of {self.caps.calls} requests left"
-        self._whole.stopped = self._whole.stopped or f"stopped at the request cap: {sent} (budget.requests)"
-        raise CapReached(self._whole.stopped, cap="requests", account=self)
-
-
-class _CommonRequests(Common):
-    """A run's requests as its journal counts them; one under way counts at once."""
-
-    def __init__(self, store: Store, run: str, before: str) -> None:
-        self._store, self._run, self._before = store, run, before  # the run's sitting has begun
-
-    def others(self) -> tuple[Amount, Amount, Amount]:
-        """As of `Shared`, in calls."""
-        earlier = self._store.spending(self._before).requests if self._before else 0
-        return Amount(self._store.spending_of_others(self._run).requests + earlier), NOTHING, NOTHING
+Watch = Callable[[Progress], None]

@@ -210,8 +210,8 @@ class Observations(Sequence[Observation]):
         self.steps, self.attempts = array("l"), array("l")
         self.fates: list[Fate] = []
         self.flags = bytearray()
+        # Whether any answer has nothing in it.
         self.has_empty = False
-        """Whether any answer has nothing in it."""
         self.errors: dict[int, str] = {}
         self.failed: dict[int, str] = {}
         self.faults: dict[int, Mapping[str, int]] = {}

@@ -27,8 +27,8 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
 from bisect_ai.replay.trial_jobs import identity_of
+from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
-from bisect_ai.runs.question import Digests
 from bisect_ai.store.index import open_index
 from bisect_ai.store.journal import SUFFIX
 from bisect_ai.targets.answer import MISSING
@@ -147,7 +147,7 @@ def _plan_warnings(prepared: Prepared, usd: float | None) -> list[str]:
             "the price of a call is not known beforehand: the cap in USD holds as far as answers say what they cost; "
             f"{prepared.config.budget.calls:,} calls are the most"
         )
-    if len(prepared.sample) < 50:
+    if len(prepared.sample) < 50:  # fewer see only losses of 20 points and more
         lines.append(f"only {len(prepared.sample)} queries to replay: only large losses can be seen")
     return lines
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.redaction import holds_key
+from bisect_ai.release.file_text import shown
 from bisect_ai.release.load import Release
-from bisect_ai.release.quoting import shown
 from bisect_ai.release.tool_faults import wrong_parameters
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.kinds import Python, logged_text
@@ -25,6 +25,7 @@ from bisect_ai.scoring.scorers import score_answer
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.target_settings import unreachable
 
+# A text of a release that looks like a path: the file was probably meant.
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")
 # Queries that the scorers are tried on.
 LOOKED_AT = 20

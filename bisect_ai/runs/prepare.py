@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.canonical import digest
 from bisect_ai.config import (
     FILE,
@@ -30,10 +31,11 @@ from bisect_ai.provider.redaction import obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
-from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.release.checkout import FileSplit
 from bisect_ai.release.load import changed_axes, check_pair
 from bisect_ai.release.pair import load_pair
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
+from bisect_ai.runs.question import Bisection
 from bisect_ai.runs.release_files import check_no_key
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.targets.answer import Target
@@ -115,6 +117,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
         metric,
         target,
         partial(_first_target, make),
+        Bisection(design_search),
         (*(files.notes if files else ()), *sample.notices, *notices),
     )
 

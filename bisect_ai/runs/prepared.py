@@ -21,7 +21,7 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
-from bisect_ai.runs.question import BISECTION, Question
+from bisect_ai.runs.question import Question
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.targets.answer import Target
 
@@ -50,10 +50,10 @@ class Prepared:
     target: Target
     make_target: Callable[[], Target]
     """Makes the target anew in another process."""
+    question: Question
     notices: tuple[str, ...] = ()
     declared_tolerance: float | None = None
     """What the settings said, where the good release's first answers gave another tolerance."""
-    question: Question = BISECTION
     calls_before: int = 0
     """Of the budget, gone before the run: what its releases were learnt with."""
 
@@ -63,6 +63,7 @@ class Prepared:
     @property
     def columns(self) -> set[str]:
         """The log's columns, which prompt templates may name."""
+        # Columns of a log are those of its first rows.
         return {column for query in self.sample.queries[:50] for column in query}
 
     @cached_property

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import ConfigError, InputError
-from bisect_ai.release.rooted_files import decode_utf8, path_inside, read_inside
+from bisect_ai.release.file_text import decode_utf8, path_inside, read_inside
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
 from bisect_ai.runs.draft import CARRIED_KINDS, Draft, draft_tests
 from bisect_ai.runs.promptfoo_tests import carried_asserts, own_provider, prompt_axis, provider_axes
@@ -31,7 +31,7 @@ LABEL = 40
 # In what is noted of a release: what matters only where promptfoo does not run it.
 _OURS = ("app.py", "filters, loops and conditions")
 _METADATA = "__metadata:"
-_EXPECTED = re.compile(r"__expected\d*$")
+_EXPECTED = re.compile(r"__expected\d*$")  # columns of a CSV of tests that hold assertions
 # An assert as a cell of a CSV holds it; what is none is a text that the answer equals.
 _TYPED = re.compile(
     r"""(not-)?(
@@ -45,6 +45,7 @@ _TYPED = re.compile(
     )(?:\((\d+(?:\.\d+)?)\))?(?::(.*))?""",
     re.DOTALL | re.VERBOSE,
 )
+# An assertion that is code: JavaScript, or Python.
 _CODE = re.compile(r"(?:(javascript|fn|eval):|file://\S+\.[cm]?[jt]s\b|(python):|file://\S+\.py\b)")
 # The score that the target gives whose asserts promptfoo checks.
 PASSED = "passed"
@@ -126,8 +127,8 @@ class _ConfigReader:
         self.name, self._folder = path.name, path.resolve().parent
         self._told = read_mapping(path, error=ConfigError)
         self.notes: list[str] = []
+        # Release to its prompt's template and its provider's entry.
         self.parts: dict[str, tuple[Any, Any]] = {}
-        """Release to its prompt's template and its provider's entry."""
 
     def releases(self) -> Iterator[tuple[str, RecordedRelease]]:
         """Every provider with every prompt, by name."""

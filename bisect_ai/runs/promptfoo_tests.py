@@ -12,8 +12,8 @@ from typing import Any
 from bisect_ai.queries.values import embedded
 from bisect_ai.runs.recorded_release import PARAMETERS, RecordedRelease, doubled_braces, litellm_model
 
-_VARIABLE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")
-_CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)
+_VARIABLE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")  # an expression that is one variable
+_CODE = re.compile(r"\{%.*?%\}|\{\{.*?\}\}", re.DOTALL)  # Nunjucks, which only promptfoo renders
 # Columns of a log with a meaning of their own: a variable of that name is written as var_name.
 OURS = {
     *(
@@ -181,7 +181,7 @@ def carried_asserts(tests: Sequence[Mapping[str, Any]]) -> CarriedAsserts:
             groups.setdefault((str(each.get("type")), name), {}).setdefault(number, []).append(each)
     for (kind, name), by_test in sorted(groups.items(), key=lambda group: -len(group[1])):
         taken = {str(scorer["name"]) for scorer in found.scorers}
-        own = next(n for n in (name, *(f"{name}_{i}" for i in range(2, 99))) if n not in taken)
+        own = next(n for n in (name, *(f"{name}_{i}" for i in range(2, 99))) if n not in taken)  # never a loop without end
         _carry_asserts(found, kind, own, by_test, tests)
     return found
 

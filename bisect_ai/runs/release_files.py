@@ -21,14 +21,13 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, digest, json_object, plain
 from bisect_ai.errors import BisectError, InputError, ReleaseError
-from bisect_ai.provider.failure_text import line_of
-from bisect_ai.provider.redaction import holds_key, redact, secret_values
+from bisect_ai.provider.redaction import holds_key, line_of, redact, secret_values
 from bisect_ai.provider.redaction.key_shapes import is_random
 from bisect_ai.release.check import diff_releases, reference_root, tree_of
+from bisect_ai.release.file_text import shown
 from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release, check_pair, compose, load_release
 from bisect_ai.release.pair import load_pair, revision_of
-from bisect_ai.release.quoting import shown
 from bisect_ai.store.artefacts import fill, making_folder, writing
 from bisect_ai.targets.programs import Program, ProgramEnded
 
@@ -147,8 +146,8 @@ def diff_of(good: Any, bad: Any, *, config: Path) -> dict[str, Any]:
 
 FOLDER = "snapshots"
 _STAMP = "%Y-%m-%dT%H%M%SZ"
-_NAMED = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{6}Z)")
-_WHEN = re.compile(r"@(now|yesterday|\d{4}-\d{2}-\d{2})")
+_NAMED = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{6}Z)")  # the time in the name of a snapshot
+_WHEN = re.compile(r"@(now|yesterday|\d{4}-\d{2}-\d{2})")  # which snapshot is asked for
 
 
 def take_snapshot(source: Path, to: Path, *, now: datetime | None = None) -> tuple[Release, Path]:

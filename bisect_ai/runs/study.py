@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,45 +22,28 @@ from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.smallest_loss import FIRST, is_open, objection, relative, relative_note
 from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account, CapReached
-from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.rate_limit import MOST_GROWTH
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.retry import CallFailed
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
-from bisect_ai.runs.ledger import ENOUGH, Before, ExchangeJournal, Ledger, VectorJournal, caps_of, is_silent
+from bisect_ai.runs.grounds import Axes, Digests
+from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, Progress, Watch, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
 from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
-from bisect_ai.runs.question import Axes, Digests, Finding
+from bisect_ai.runs.question import Finding
+from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay
-from bisect_ai.scoring.scorer_charges import NOT_ASKED, Common, Grant, Loop, Purse
+from bisect_ai.scoring.scorer_charges import NOT_ASKED, Loop, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.postpaid import metered
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a live view shows after each round."""
-
-    calls: int
-    budget: int
-    usd: float
-    seconds: float
-    belief: Belief
-    minutes: float | None = None
-    """The cap on time."""
-    is_share: bool = False
-    """Whether scores lie between 0 and 1, so that differences are points."""
-    unit: str = ""
-
-
-Watch = Callable[[Progress], None]
 
 
 class Study:
@@ -87,13 +70,13 @@ class Study:
         self._target = metered(
             prepared.target, self._account, per_trial=prepared.config.budget.per_trial.usd, usual=self._account.usual
         )
-        keep_exchanges = getattr(prepared.target, "keep_exchanges", None)
-        if keep_exchanges is not None:
+        if (keep_exchanges := getattr(prepared.target, "keep_exchanges", None)) is not None:
             keep_exchanges(ExchangeJournal(store, self._run, self._account, before=before.run))
         if (keep_vectors := getattr(prepared.target, "keep_vectors", None)) is not None:
             keep_vectors(VectorJournal(store, self._run, self._account, hear=self._ledger.hear_doubt))
-        away = prepared.config.is_away
-        self._replay = Replay(prepared, store, self._ledger, digests=digests, account=self._account, away=away)
+        self._replay = Replay(
+            prepared, store, self._ledger, digests=digests, account=self._account, away=prepared.config.is_away
+        )
         for name, scorer in prepared.scorers.items():
             if scorer.batch is not None:
                 scorer.batch.pay_from(Purse(self._account, store, run=self._run, who=name, hear=self._ledger.hear_doubt))
@@ -102,8 +85,8 @@ class Study:
         self._start = time.monotonic()
         self._looked = False
         self._knows_tolerance = False
+        # What was about to be asked when good and bad alone seemed to settle it.
         self._put_off: Sequence[Trial] = ()
-        """What was about to be asked when good and bad alone seemed to settle it."""
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again. What the target runs is ended."""

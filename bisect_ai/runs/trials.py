@@ -18,15 +18,15 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import Infeasible
 from bisect_ai.provider.budget import GRACE_SECONDS, ONE_CALL, Account, when_reserved
 from bisect_ai.queries.query import Query
-from bisect_ai.replay.engine import Engine
-from bisect_ai.replay.engine import Round as Handed
+from bisect_ai.replay.engine import Engine, Round
 from bisect_ai.replay.job_queue import Health
 from bisect_ai.replay.trial_jobs import Done, Job, identity_of
+from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import FinishedTrial, Observation
 from bisect_ai.runs.prepared import Prepared, score_key
-from bisect_ai.runs.question import Composed, Digests, Ground
+from bisect_ai.runs.question import Composed, Ground
 from bisect_ai.scoring.scorer_charges import Ask
 from bisect_ai.scoring.scorers import Scorer
 from bisect_ai.scoring.supervised import ConstantScore, Scoring, is_overdue
@@ -75,7 +75,7 @@ class TrialRound:
     """Trials under way, in the order in which their outcomes will be told; an outcome stands where none had to be asked for."""
 
     planned: list[_Planned | Outcome]
-    handed: Handed
+    handed: Round
     places: dict[int, int]
 
 
@@ -89,10 +89,10 @@ class Replay:
         self._store = store
         self._ledger = ledger
         self._account = account
+        # Whether what calls may cost is noted besides the calls: by request, or by the process that makes them.
         self._priced = account.need_bounds
-        """Whether what calls may cost is noted besides the calls: by request, or by the process that makes them."""
+        # Whether each request is noted with the most that it can cost.
         self._bounded = account.need_bounds and not away
-        """Whether each request is noted with the most that it can cost."""
         self._run = prepared.run_id
         self._target = digest(dict(prepared.target.identity))
         self._keys = {name: score_key(scorer, self._run) for name, scorer in prepared.scorers.items()}
@@ -110,11 +110,11 @@ class Replay:
         )
         score = partial(self._scoring.all, ends=self._ends)
         self._constant = ConstantScore(prepared.metric, score, keep_going=config.keep_going)
+        # Scorers that need nobody's answer: theirs are kept with the trial.
         self._at_once = [scorer for scorer in prepared.scorers.values() if scorer.batch is None]
-        """Scorers that need nobody's answer: theirs are kept with the trial."""
         self._metric = prepared.metric
+        # Where the metric's verdicts come from, when a judge gives it.
         self._judged = self.desks[prepared.metric.name] if prepared.metric.judge is not None else None
-        """Where the metric's verdicts come from, when a judge gives it."""
         self._reuses_log = prepared.config.log.reuse
         self._sign = prepared.metric.sign
         self._logged_sides = {digests.of(r.axes): r.name for r in (prepared.bad, prepared.good)}
@@ -173,7 +173,7 @@ class Replay:
             return False
         try:
             self.count(job)
-        except BaseException:
+        except BaseException:  # a claim outlives this process: another would wait for it
             self._store.release(identity)
             raise
         if self._bounded:

@@ -15,7 +15,7 @@ from bisect_ai.provider.usage import EMBEDDED_TOGETHER, LONGEST_EMBEDDED
 from bisect_ai.scoring.kinds import Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 
-VERSION = 1
+VERSION = 1  # raised when a score would change: kept ones are not used then
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Embedder:
 
     async def _embed_texts(self, texts: list[str]) -> str | None:
         """Embeds them, in parts; why one of the parts could not be."""
-        from bisect_ai.provider.failure_text import describe
+        from bisect_ai.provider.redaction import describe
         from bisect_ai.provider.retry import CallFailed, RequestTally
 
         for start in range(0, len(texts), EMBEDDED_TOGETHER):

@@ -21,12 +21,11 @@ from bisect_ai.canonical import BadRecord, parse_json, plain
 from bisect_ai.errors import ConfigError, InputError, StoreError, TargetFailure
 from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring.answer_scorers import OPENING, REFUSALS
-from bisect_ai.scoring.kinds import FAIR, Bounds, logged_text
+from bisect_ai.scoring.kinds import FAIR, OPENING, REFUSALS, Bounds, logged_text
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Judged, Loop, Purse
 from bisect_ai.targets.answer import Answer
 
-VERSION = 1
+VERSION = 1  # raised when a verdict would change: kept ones are not used then
 # Times that a verdict is asked for when the reply cannot be read.
 ASKS = 2
 # Characters of an answer that the judge sees.
@@ -102,8 +101,8 @@ class Bench:
 
         self.judge = judge
         self.requests = 0
+        # Names that the provider gave of the model that judged.
         self.models: set[str] = set()
-        """Names that the provider gave of the model that judged."""
         self._parameters = model_parameters({"model": judge.parameters})
         self._asking = Completions(
             Wire(attempts=judge.attempts, timeout=judge.timeout, patient=False),

@@ -22,6 +22,17 @@ from bisect_ai.queries.values import embedded
 from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.bounded import fits
 
+# Characters in which a refusal shows; further on the same words are mostly part of an explanation.
+OPENING = 400
+REFUSALS = (
+    r"\bI(?:'m| am)(?: (?:really|very|so))? sorry,? (?:but )?I (?:can(?:'t|not)|am (?:un|not )able|won't)",
+    r"\bI (?:can(?:'t|not)|am unable to|am not able to|won't|will not) (?:help|assist|answer|provide|comply|discuss|do that|share)",
+    r"\bI'm (?:unable|not able) to (?:help|assist|answer|provide|comply|discuss|share)",
+    r"\bI must (?:decline|refuse)\b",
+    r"\b(?:as|being) an AI(?: language)?(?: model| assistant)?,? I (?:can(?:'t|not)|am)",
+    r"\b(?:against|violates?) (?:my|our|the) (?:guidelines|policy|policies)",
+)
+
 ArgumentMode = Literal["exact", "subset"]
 # A tool's name and its arguments; None: any.
 Wanted = tuple[str, Mapping[str, Any] | None]
@@ -90,6 +101,7 @@ Bounds = tuple[float, float]
 FAIR: Bounds = (0.0, 1.0)
 # A pattern that searches longer has gone astray on a hostile answer.
 PATTERN_SECONDS = 1.0
+# A number in prose: 1,240.5, -3e4, .5; not the 4 of v4 or the parts of 1.2.3.
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?")
 
 

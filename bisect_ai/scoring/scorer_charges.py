@@ -8,23 +8,31 @@ that it may cost is on record (where money or tokens are capped), and after it w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from bisect_ai.canonical import digest
-from bisect_ai.errors import StoreError
-from bisect_ai.provider.budget import GRACE_SECONDS, NO_CAPS, NOTHING, Account, Amount, CapReached, Held, when_reserved
+from bisect_ai.provider.budget import GRACE_SECONDS, NO_CAPS, Account, Amount, when_reserved
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
-from bisect_ai.store.trial_store import Spent, Store
 from bisect_ai.targets.answer import Answer
+
+
+class Bills(Protocol):
+    """What keeps the cost of calls that are no trial, as the store does."""
+
+    def reserve(self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0, calls: int = 1) -> None:
+        """Note the most that a request may cost, before it leaves."""
+
+    def charge(
+        self, run: str, identity: str, *, usd: float | None = None, tokens: int = 0, calls: int = 1, who: str = ""
+    ) -> None:
+        """Note what it did cost, which settles what was reserved."""
 
 
 class Purse:
@@ -33,7 +41,7 @@ class Purse:
     def __init__(
         self,
         account: Account | None = None,
-        store: Store | None = None,
+        store: Bills | None = None,
         *,
         run: str = "",
         who: str = "",
@@ -69,126 +77,6 @@ class Purse:
             if noted or account.spent.calls:
                 spent = account.spent
                 store.charge(self._run, bill, usd=spent.usd, tokens=spent.tokens, calls=0, who=self._who)
-
-
-class Common:
-    """A run's account as all its processes and sittings keep it: the journal tells what the others have spent and set aside.
-
-    `before`: a run that was paid for from the same account.
-    """
-
-    def __init__(self, store: Store, run: str, *, before: str = "") -> None:
-        self._store, self._run, self._before = store, run, before
-        store.new_sitting(run)
-
-    def turn(self) -> AbstractContextManager[bool]:
-        """Inside, no other process looks at the account or sets anything aside; True: `others` may say something new."""
-        return self._store.turn()
-
-    def others(self) -> tuple[Amount, Amount, Amount]:
-        """What other processes and sittings have spent, what those that live have set aside, what their dearest answer cost."""
-        spent = self._store.spending_of_others(self._run)
-        gone, held = spent_and_held(spent)
-        if self._before:
-            gone += sum(spent_and_held(self._store.spending(self._before)), NOTHING)
-        return gone, held, Amount(0, spent.dearest_tokens, spent.dearest_usd)
-
-
-class Grant:
-    """What one process elsewhere may spend of a run's account. Safe between threads.
-
-    The journal has it on record: at any time no less than the process may still spend, and what came back and is not on record yet.
-    """
-
-    def __init__(self, account: Account, store: Store, run: str) -> None:
-        self._account, self._store, self._run = account, store, run
-        self._granted, self._spent, self._kept = NOTHING, NOTHING, NOTHING
-        self._held = Held(NOTHING)
-        self._noted: tuple[str, Amount] = ("", NOTHING)
-        self._guard = threading.Lock()
-
-    def more(self, most: Amount, times: int, *, knew: Amount) -> Amount | None:
-        """What the process gets for calls of `most` each, `times` of them if there is room; None: it can never be.
-
-        Nothing while others' reservations stand in the way, or when it asks (`knew`) without what is known by now of the usual cost.
-        """
-        with self._guard, self._account.turn():
-            room, usual = self._account.room(), self._account.usual
-            wanted = (most * times).within(room).larger(most.within(self._account.caps))
-            if usual == NOTHING and self._spent == NOTHING:  # nobody knows what an answer costs: all that there is
-                wanted = most.within(room)
-            if knew != usual:  # it will ask for less, or more
-                return NOTHING
-            try:
-                held = self._account.reserve(wanted) if wanted != NOTHING else None
-            except CapReached:
-                return None
-            if held is None:
-                return NOTHING
-            self._granted += wanted
-            self._held = Held(self._held.most + wanted)
-            self._note(self._granted - self._kept)
-            return wanted
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the process has something that it has not spent."""
-        return self._held.most.within(self._account.caps) != NOTHING
-
-    def told(self, granted: Amount, spent: Amount) -> None:
-        """What the process has by now, less what it gave back, and has spent of it."""
-        with self._guard:
-            used, self._granted, self._spent = spent - self._spent, granted, spent
-            self._held = self._account.turned(self._held, _positive(granted - spent), used)
-            self._note_less(self._granted - self._kept)
-
-    def kept(self, cost: Amount) -> None:
-        """An answer of it is on record, with what it cost."""
-        with self._guard:
-            self._kept += cost
-            self._account.usual = self._account.usual.larger(cost)
-            self._note_less(self._granted - self._kept)
-
-    def end(self, *, lost: bool) -> None:
-        """The process is gone; `lost`: with calls under way, so that all that it could still spend counts as spent."""
-        with self._guard:
-            self._granted = self._spent + (self._held.most if lost else NOTHING)
-            self._held = self._account.turned(self._held, NOTHING, self._held.most if lost else NOTHING)
-            self._note_less(self._granted - self._kept)
-
-    def _note_less(self, most: Amount) -> None:
-        with contextlib.suppress(StoreError):  # the journal is in trouble: then more stays on record than need be
-            self._note(most)
-
-    def _note(self, most: Amount) -> None:
-        """The new note first, then the end of the old one: there is no moment without."""
-        (before, noted), most = self._noted, replace(_positive(most), calls=0)
-        if most == noted:
-            return
-        name = digest({"grant": secrets.token_hex(16)}) if most != NOTHING else ""
-        if name:
-            self._store.reserve(self._run, name, usd=most.usd, tokens=most.tokens, calls=0)
-        self._noted = name, most
-        if before:
-            self._store.charge(self._run, before, calls=0)
-
-
-def _positive(amount: Amount) -> Amount:
-    """Money to the nano-USD, as the journal adds it up."""
-    return Amount(max(amount.calls, 0), max(amount.tokens, 0), max(round(amount.usd, 9), 0.0))
-
-
-def spent_and_held(spent: Spent) -> tuple[Amount, Amount]:
-    """What counts against a run's caps, also what may have been billed, at its upper bound; and what is under way.
-
-    A call that failed counts for ever, and so do those of a process that was killed. A call under way counts at once: two processes
-    that waited for each other's calls to be given back would wait for ever.
-    """
-    gone, doubtful, open_ = spent.killed, spent.doubtful, spent.unsettled
-    under_way = open_.without(gone)
-    calls = spent.calls + spent.charges + gone.counted + under_way.counted
-    paid = Amount(calls, spent.tokens + gone.tokens + doubtful.tokens, spent.usd + gone.usd + doubtful.usd)
-    return paid, Amount(0, under_way.tokens, under_way.usd)
 
 
 # How the error of an answer begins that its scorer was never asked about in the end: the next sitting asks again.

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import digest, parse_json
 from bisect_ai.errors import ConfigError, without_plugins
-from bisect_ai.provider.failure_text import describe
-from bisect_ai.provider.redaction import redact
+from bisect_ai.provider.redaction import describe, redact
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import answer_scorers, embedding, kinds
@@ -47,6 +46,7 @@ KINDS: dict[str, type[Any]] = {
     "embedding": embedding.Embedding,
     "python": kinds.Python,
 }
+# What promptfoo, Inspect, DeepEval and others call a kind to what it is called here.
 _ELSEWHERE = {
     **dict.fromkeys(("equals", "equal", "equality", "is", "match", "matches", "exact_match", "accuracy"), "exact"),
     **dict.fromkeys(("icontains", "includes", "include", "substring", "contains-any", "contains-all"), "contains"),
@@ -55,12 +55,11 @@ _ELSEWHERE = {
     **dict.fromkeys(("is-json", "contains-json", "json"), "json_schema"),
     **dict.fromkeys(("javascript", "function", "custom"), "python"),
 }
-"""What promptfoo, Inspect, DeepEval and others call a kind to what it is called here."""
 # Part of every digest: raised when a kind scores the same answer differently than before.
 VERSION = 1
 # Outcomes whose text can be judged; any other answer is not a right one.
 SCORABLE = ("ok", "truncated")
-MAX_ERROR = 300
+MAX_ERROR = 300  # characters: it is kept with every trial that it befalls
 _NUMBERS = (bool, int, float)
 
 

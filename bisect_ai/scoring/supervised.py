@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bisect_ai.errors import TargetFailure
-from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.redaction import describe
 from bisect_ai.provider.watchdog import AtWork
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import kinds
@@ -29,7 +29,7 @@ Ask = tuple[Scorer, Query, Answer]
 OVERDUE = "TimeoutError: no score within"
 # Answers in a row to which a scorer did not come back; then it is not asked any more: each takes all of its time.
 MOST_IN_A_ROW = 10
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.05  # a scorer that is late is noticed within it
 
 
 def is_overdue(error: str | None) -> bool:
@@ -55,8 +55,8 @@ class Scoring:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._number = 0
+        # Scorer to the answers in a row to which it did not come back.
         self._late: dict[str, int] = {}
-        """Scorer to the answers in a row to which it did not come back."""
         self._work: queue.SimpleQueue[_Work | None] | None = None
 
     def all(self, asks: Sequence[Ask], *, ends: float = math.inf) -> list[Score]:

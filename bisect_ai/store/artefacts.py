@@ -18,8 +18,8 @@ from pathlib import Path
 from bisect_ai.errors import BisectError, InputError
 from bisect_ai.provider.redaction import redact
 
-_PROBE = 4096
-_LONGEST_LINE = 1 << 20
+_PROBE = 4096  # bytes, a block: a full disk refuses it though it may take an empty file
+_LONGEST_LINE = 1 << 20  # bytes of a file that are looked at for its last line
 # Before the umask.
 _MODE = 0o666
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FILE = "index.duckdb"
 _BUILDING = "building-"
-_BATCH = 10_000
+_BATCH = 10_000  # rows of one insert: DuckDB is slow row by row
 _LOCKED = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -60,8 +60,8 @@ class Index:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, notices: Sequence[str] = ()) -> None:
         self._connection = connection
+        # What the user should know: an index that was damaged, one that could not be written.
         self.notices = tuple(notices)
-        """What the user should know: an index that was damaged, one that could not be written."""
 
     def __enter__(self) -> Index:
         return self

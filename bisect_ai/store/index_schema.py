@@ -14,7 +14,7 @@ from typing import Any
 from bisect_ai.canonical import json_object
 from bisect_ai.store.trial_records import scores_in
 
-SCHEMA = 2
+SCHEMA = 2  # an index of another is made anew from the journal
 # Table to columns to DuckDB types. `place` is the record's offset in its segment; `costs` holds attempts and charges.
 TABLES: dict[str, dict[str, str]] = {
     "segments": {

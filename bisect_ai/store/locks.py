@@ -195,7 +195,7 @@ def network_kind(path: Path, *, mounts: str | None = None) -> str | None:
 def looser(path: Path) -> str | None:
     """The mode of a file or folder, in octal, when others than its owner may use it; else None."""
     mode = stat.S_IMODE(path.stat().st_mode)
-    return f"{mode:04o}" if mode & 0o077 else None
+    return f"{mode:04o}" if mode & 0o077 else None  # anybody but the owner
 
 
 def place_notices(path: Path) -> list[str]:

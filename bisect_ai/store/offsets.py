@@ -14,9 +14,9 @@ from typing import Any
 
 from bisect_ai.store.record_lines import decode
 
-_OPEN_FILES = 32
-_FIRST_READ = 4096
-_NOWHERE = 2**64 - 1
+_OPEN_FILES = 32  # a process may hold 256 on some systems, and clients need theirs
+_FIRST_READ = 4096  # most records fit: one read
+_NOWHERE = 2**64 - 1  # no record is known; no file is as long
 _UNKNOWN, _VALUE, _NONE, _ERROR = range(4)
 
 

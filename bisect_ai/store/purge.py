@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import StoreError
-from bisect_ai.queries.query import clear_id
+from bisect_ai.provider.redaction import clear_id
 from bisect_ai.store.index import drop_index
 from bisect_ai.store.journal import SUFFIX, open_folder, sync_folder
 from bisect_ai.store.locks import Presence

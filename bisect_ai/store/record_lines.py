@@ -15,10 +15,28 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import StoreError
+
+_PRICE = (float, int, NoneType)
+_FIELDS: dict[str, tuple[tuple[str, Any], ...]] = {
+    "segment": (("schema", str),),
+    "run": (("run", str), ("settings", dict)),
+    "trial": (
+        *(("trial", str), ("run", str), ("query", str), ("bad_axes", list), ("repeat", int), ("failed", bool)),
+        *(("usd", _PRICE), ("tokens", int)),
+    ),
+    "purged": (("trial", str), ("run", str), ("failed", bool), ("usd", _PRICE), ("tokens", int)),
+    "score": (("trial", str), ("scorer", str), ("value", _PRICE), ("error", (str, NoneType))),
+    "attempt": (("trial", str), ("run", str), ("usd", _PRICE), ("tokens", int)),
+    "charge": (("trial", str), ("run", str), ("usd", _PRICE), ("tokens", int), ("calls", int)),
+    "finished": (("run", str),),
+    "exchange": (("exchange", str), ("run", str), ("query", str)),
+    "requests": (("run", str), ("sent", int)),
+}
 
 SCHEMA = "bisect-ai/journal@2"
 READABLE = ("bisect-ai/journal@1", SCHEMA)
@@ -90,3 +108,34 @@ def check_schema(name: str, head: Mapping[str, Any]) -> None:
             f"cannot read the journal segment {name}: it is of schema {schema!r}, this version reads up to {SCHEMA}; "
             f"upgrade bisect-ai to {needs}"
         )
+
+
+def is_sound(head: Mapping[str, Any]) -> bool:
+    """Whether a record holds what its type needs. A checksum is no signature: a store may come from anyone."""
+    kind = head.get("type")
+    if not isinstance(kind, str):
+        return False
+    for name, form in _FIELDS.get(kind, ()):
+        if not isinstance(head.get(name), form):
+            return False
+    if kind == "trial" and "scores" in head:
+        return isinstance(head["scores"], list) and all(map(_is_score, head["scores"]))
+    if kind == "finished":
+        return isinstance(head.get("seconds", 0.0), float | int)
+    if type(head.get("calls", 1)) is not int or head.get("calls", 1) < 0:
+        return False
+    return "doubtful" not in head or _is_doubt(head["doubtful"])
+
+
+def _is_score(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == 3
+        and isinstance(row[0], str)
+        and isinstance(row[1], _PRICE)
+        and isinstance(row[2], str | NoneType)
+    )
+
+
+def _is_doubt(pair: Any) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], float | int) and isinstance(pair[1], int)

@@ -18,13 +18,13 @@ from typing import Any
 from bisect_ai.errors import StoreError
 from bisect_ai.store.journal import SUFFIX, closed_segments
 from bisect_ai.store.locks import is_locked
-from bisect_ai.store.record_lines import Record, check_schema, decode
+from bisect_ai.store.record_lines import Record, check_schema, decode, is_sound
 from bisect_ai.store.segment_footer import Contents
-from bisect_ai.store.trial_records import is_sound
 
 # A record with its place: (offset in bytes, head, payload).
 Placed = tuple[int, dict[str, Any], bytes]
-_TAIL = 4096
+_TAIL = 4096  # bytes that hold the last record of an ended segment
+# File systems may stamp two changes alike that are nearer than this (ext4: a jiffy, 10 ms at most).
 _MOMENT_NS = 50_000_000
 
 
@@ -41,11 +41,11 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Bytes read: whole lines only.
         self.size = 0
-        """Bytes read: whole lines only."""
         self.records = 0
+        # Bytes after the last whole line.
         self.pending = 0
-        """Bytes after the last whole line."""
         self.closed = False
         self.header: dict[str, Any] | None = None
         self._expected = 1

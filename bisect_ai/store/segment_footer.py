@@ -17,7 +17,7 @@ from bisect_ai.store.record_lines import NANO, Entry
 
 # Trials below which reading every line is quick enough.
 FEWEST = 1000
-_KEY = 32
+_KEY = 32  # bytes of a SHA-256
 
 
 @dataclass(frozen=True)

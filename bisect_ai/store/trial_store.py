@@ -39,21 +39,21 @@ class Store:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        # Run id to {"settings": …}, in the order in which they were begun.
         self.runs: dict[str, dict[str, Any]] = {}
-        """Run id to {"settings": …}, in the order in which they were begun."""
+        # What the user should know about the folder itself.
         self.notices: list[str] = []
-        """What the user should know about the folder itself."""
         self._outlays: dict[str, Outlay] = {}
+        # What of it this sitting has written.
         self._own: dict[str, Outlay] = {}
-        """What of it this sitting has written."""
+        # All the rest of it, where a sitting is at work.
         self._theirs: dict[str, Outlay] = {}
-        """All the rest of it, where a sitting is at work."""
+        # The sums of that, as long as nothing new is heard.
         self._told: dict[str, Spent] = {}
-        """The sums of that, as long as nothing new is heard."""
+        # What finished audits noted of themselves, in no order: `at` tells when (microseconds UTC).
         self.audits: list[dict[str, Any]] = []
-        """What finished audits noted of themselves, in no order: `at` tells when (microseconds UTC)."""
+        # Run id to when its last report was made (microseconds UTC), where that was noted.
         self.ended: dict[str, int] = {}
-        """Run id to when its last report was made (microseconds UTC), where that was noted."""
         self._reports: dict[str, tuple[str, int]] = {}
         self._exchanges: dict[str, tuple[str, int]] = {}  # identity of a request on the wire to the place of its answer
         self._segment: JournalSegment | None = None

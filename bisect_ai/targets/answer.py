@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Awaitable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -250,3 +251,19 @@ class Target(Protocol):
 
     def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer | Awaitable[Answer]:
         """The answer to `query` by `release`."""
+
+
+def message_text(value: Any) -> str:
+    """A value as text for a model: strings as they are, nothing for None, message parts as text, JSON for the rest."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, list) and value and all(isinstance(part, Mapping) and "type" in part for part in value):
+        return "\n".join(_part_text(part) for part in value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _part_text(part: Mapping[str, Any]) -> str:
+    # Images and files of logged messages are named, not sent: providers would fetch their addresses.
+    return message_text(part.get("text")) if part["type"] == "text" else f"[{part['type']} not replayed]"

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 SECONDS = 2.0
 # That the process may take to come up.
 START_SECONDS = 30.0
-_TOLD = 300
-_MOST = 20
+_TOLD = 300  # characters of a misfit: the message quotes the value
+_MOST = 20  # misfits of one answer that are kept
 _SLOW = frozenset({"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef", "uniqueItems", "contains", "format"})
 
 
@@ -159,7 +159,7 @@ def serve_checks() -> None:
         schema, value, what = json.loads(line)
         try:
             told: object = _ASKED[what](schema, value)
-        except Exception as error:
+        except Exception as error:  # a schema of a stranger may break the validator in any way: the next one still is answered
             told = f"{type(error).__name__}: {error}"[:300]
         out.write(json.dumps(told).encode("ascii") + b"\n")
         out.flush()

@@ -19,8 +19,7 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import ConfigError
-from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, file_value
-from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, FileSplit, file_value
 from bisect_ai.targets.programs import ProgramEnded, run_once
 from bisect_ai.targets.workplace import Cell, Workplace, alone
 
@@ -227,7 +226,7 @@ class CellFolders:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.write_bytes(data)
-        path.chmod(0o555 if mode == "100755" else 0o444)
+        path.chmod(0o555 if mode == "100755" else 0o444)  # a cell is shared by trials: none may write in it
         now = path.lstat()
         self._blobs[name] = (now.st_mtime_ns, now.st_size)
 

@@ -21,10 +21,9 @@ from typing import Any
 
 from bisect_ai.canonical import BadRecord, parse_json, plain
 from bisect_ai.errors import ConfigError, Infeasible
-from bisect_ai.provider.failure_text import line_of
-from bisect_ai.provider.redaction import holds_key
+from bisect_ai.provider.redaction import holds_key, line_of
 from bisect_ai.queries.query import Query
-from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.release.checkout import FileSplit
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import LOCKS, CellFolders
 from bisect_ai.targets.http_target import ANSWERS, read_answer, sent_columns

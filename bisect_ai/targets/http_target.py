@@ -26,14 +26,13 @@ from urllib.parse import urlsplit
 from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
-from bisect_ai.provider.failure_text import describe, keep_secret, line_of, redact
 from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
+from bisect_ai.provider.redaction import describe, keep_secret, line_of, redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import Unread, posted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.answer import MISSING, Answer, joined_text, sound_scores
-from bisect_ai.targets.pipeline import message_text
+from bisect_ai.targets.answer import MISSING, Answer, joined_text, message_text, sound_scores
 from bisect_ai.targets.target_settings import Doorbell, attempts_of, check_known, positive, with_tally
 
 # That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there.
@@ -43,7 +42,7 @@ _NOT_SENT = frozenset({"output", "scores", "reference"})
 _OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
 # Keys of which an answer has one at least.
 ANSWERS = frozenset({"text", "tool_calls", "scores", "error"})
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # token of RFC 9110, section 5.6.2
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -124,7 +123,7 @@ class HttpTarget:
             return _Reply(Answer(error=str(failed), outcome=failed.outcome))
         except TimeoutError:
             return _Reply(Answer(error=f"TimeoutError: no answer within {self._deadline:g} s", outcome="timeout"))
-        except Exception as error:
+        except Exception as error:  # a failed trial is a row, never an exception
             return _Reply(Answer(error=describe(error), outcome="error"))
 
     def _request(self, query: Query, release: Mapping[str, Any], repeat: int) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from bisect_ai.canonical import digest, json_object, plain
 from bisect_ai.errors import ConfigError, InputError, TargetFailure
 from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.provider.completion import Asked, Completions, Message, Reply, model_parameters
-from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import checked_prices, estimated_usage, total
 from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
+from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.provider.retry import CallFailed, RequestTally, Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported

@@ -17,12 +17,13 @@ from typing import Any
 from bisect_ai.errors import ReleaseError
 from bisect_ai.queries.query import Query
 from bisect_ai.release.tools import read_tools
+from bisect_ai.targets.answer import message_text
 from bisect_ai.targets.retrieval import Document
 
 Message = dict[str, Any]
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
-_DOUBLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")  # variables; doubled braces are braces
+_DOUBLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")  # variables as promptfoo and Langfuse write them
 # Variables of templates besides the log's columns.
 FILLED = frozenset(("input", "documents", "history"))
 _PLACES = ("before_question", "after_question", "system")
@@ -91,22 +92,6 @@ def templates_of(release: Mapping[str, Any]) -> dict[str, str]:
     """The texts of a release that are filled for each query, by where they stand."""
     prompt = _prompt_axis(release.get("prompt"))
     return {"prompt.system": prompt["system"], "prompt.user": prompt["user"]}
-
-
-def message_text(value: Any) -> str:
-    """A value as text for a model: strings as they are, nothing for None, message parts as text, JSON for the rest."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, list) and value and all(isinstance(part, Mapping) and "type" in part for part in value):
-        return "\n".join(_part_text(part) for part in value)
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _part_text(part: Mapping[str, Any]) -> str:
-    # Images and files of logged messages are named, not sent: providers would fetch their addresses.
-    return message_text(part.get("text")) if part["type"] == "text" else f"[{part['type']} not replayed]"
 
 
 @dataclass(frozen=True)

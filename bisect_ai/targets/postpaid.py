@@ -12,7 +12,7 @@ from typing import Any
 
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.budget import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held, trip
-from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.redaction import describe
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer, Target, as_answer
 
@@ -41,8 +41,8 @@ class Metered:
         self._target, self._account = target, account
         self._most = Amount(0, usual.tokens, max(per_trial or 0.0, usual.usd))
         self._known, self._first = bool(usual.tokens or usual.usd), threading.Lock()
+        # Whether an answer did not say what it cost.
         self.unpriced = False
-        """Whether an answer did not say what it cost."""
         self.identity, self.concurrency = target.identity, target.concurrency
         self.deadline = getattr(target, "deadline", 0.0)
         self.headroom = getattr(target, "headroom", None)
@@ -143,8 +143,8 @@ class _Paid:
 
     def __init__(self, metered: Metered, held: Held, first: bool) -> None:
         self._metered, self._held, self._first = metered, held, first
+        # What counts as spent if nothing more is heard.
         self._used = metered.bound
-        """What counts as spent if nothing more is heard."""
 
     def __enter__(self) -> _Paid:
         return self

@@ -80,7 +80,7 @@ class ProcessPool:
                 self._folders.count(old[1], -1)
             program = Program(self._command, folder=cell.home, environment=self._folders.environment)
             self._folders.count(cell, 1)
-        except BaseException:
+        except BaseException:  # the others wait for this start, whatever ends it
             with self._changed:
                 self._starting -= 1
                 self._changed.notify()

@@ -18,16 +18,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bisect_ai.provider.failure_text import line_of, redact
+from bisect_ai.provider.redaction import line_of, redact
 
 if TYPE_CHECKING:
     import psutil
 
 # Bytes of a line of standard output that are read; a longer one ends the program.
 LONGEST_LINE = 10 << 20
-_LAST_LINES = 40
-_LAST_CHARS = 240
-_NAMED_CHARS = 160
+_LAST_LINES = 40  # of standard error; a traceback with its cause fits
+_LAST_CHARS = 240  # of them in an error, which is one line
+_NAMED_CHARS = 160  # of the line that names the error: most say why in fewer
 # A line of a trace that says where, in JavaScript, Java, Go, and one that only points at the line above.
 _FRAME = re.compile(r"at .|\.\.\. \d+ more|goroutine \d+ |\S+:\d+ \+0x|[\s^~-]*$")
 # A line that says what went wrong, in most languages.
@@ -35,9 +35,9 @@ _NAMED = re.compile(
     r"(Exception in|[\w.$]*(Error|Exception|Warning)\b|panic: |thread '.*' panicked|(fatal|error)\b).*",
     re.ASCII | re.IGNORECASE,
 )
-_ENDING_SECONDS = 1.0
-_LOOK_SECONDS = 0.25
-_SWEEPS = 3
+_ENDING_SECONDS = 1.0  # between asking a program to end and ending it
+_LOOK_SECONDS = 0.25  # a program that died is noticed within it
+_SWEEPS = 3  # a process may start another while the list of them is read
 
 
 # The variable that names who started a program: what a program starts has it too, in whatever group or session.
@@ -61,8 +61,8 @@ class Program:
     """One process in a group of its own, with its standard output read by line and the end of its standard error kept."""
 
     def __init__(self, command: Sequence[str] | str, *, folder: Path, environment: Mapping[str, str]) -> None:
+        # Another one in each run: what a program says names its files from there.
         self._folder = f"{folder}{os.sep}"
-        """Another one in each run: what a program says names its files from there."""
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._errors: collections.deque[bytes] = collections.deque(maxlen=_LAST_LINES)
         self._guard, self._ended = threading.Lock(), False

@@ -21,7 +21,7 @@ from typing import Any
 
 from bisect_ai.canonical import digest, json_object, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
-from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.queries.query import Query
 from bisect_ai.release.strict import read_mapping
 from bisect_ai.targets.answer import Answer
@@ -45,7 +45,7 @@ _RENAMED = "var_"
 _PARTS = ("provider", "model", "id")
 # A tag or a variable of promptfoo's templates, with a filter or without.
 _THEIRS = re.compile(r"\{%|\{\{-?\s*[A-Za-z_][\w.]*\s*(?:[|\[(][^{}]*)?-?\}\}")
-_OUR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
+_OUR_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")  # our variables become those of Nunjucks
 
 
 class PromptfooTarget:

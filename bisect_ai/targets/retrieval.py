@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from operator import is_
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -18,16 +20,16 @@ from bisect_ai.provider.transport import close_connections
 from bisect_ai.targets.term_index import Ints, TermIndex
 from bisect_ai.targets.vector_index import Embed, VectorIndex
 
-DEFAULT_K = 4
-REMEMBERED_CORPORA = 64
-REMEMBERED_QUESTIONS = 50_000
+DEFAULT_K = 4  # documents, as LangChain and most tutorials have it
+REMEMBERED_CORPORA = 64  # cells of six axes
+REMEMBERED_QUESTIONS = 50_000  # of a corpus; then all are forgotten, so that memory stays bounded
 
 # Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their
 # place.
 DECIMALS = 12
 # Characters: shorter pieces hold no sentence.
 LEAST_CHUNK = 50
-_GAP = re.compile(r"\s")
+_GAP = re.compile(r"\s")  # a chunk ends between two words
 # Documents from which on a search takes long enough, a millisecond, to be kept off the event loop.
 LONG = 10_000
 KINDS = ("tfidf", "bm25", "embedding", "none")
@@ -93,9 +95,6 @@ def _best(scores: Any, k: int | None) -> list[int]:
     return found
 
 
-_NOTHING = (object(), -1)
-
-
 class Retriever(NamedTuple):
     """The `retriever` of a corpus axis. `model`: litellm's parameters; `chunk`: characters of a piece, None: documents whole."""
 
@@ -105,6 +104,23 @@ class Retriever(NamedTuple):
     chunk: int | None = None
 
 
+_NOTHING = object()
+
+
+class _Named(NamedTuple):
+    """A corpus of texts by name: its names in order, their texts, and the texts' rows."""
+
+    given: Mapping[Any, Any]
+    names: list[Any]
+    texts: list[Any]
+    rows: Ints
+
+
+def _are_same(texts: list[Any], others: Iterable[Any]) -> Any:
+    """Of each text whether the other is the same object, shape (texts,)."""
+    return np.fromiter(map(is_, texts, others), dtype=np.bool_, count=len(texts))
+
+
 class _Union:
     """All documents that were given to one kind of index, and their rows in it."""
 
@@ -112,8 +128,7 @@ class _Union:
         self.index = index
         self.documents: list[Document] = []
         self._places: dict[Document, int] = {}
-        self._last: dict[Any, tuple[Any, int]] = {}
-        """Name to the text that stood under it last, and its row."""
+        self._last = _Named({}, [], [], np.empty(0, dtype=np.int32))
 
     def rows(self, given: Any, chunk: int | None) -> Ints:
         """The rows of a corpus's documents, or of their pieces."""
@@ -124,10 +139,17 @@ class _Union:
     def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
         """The rows of documents by name. A text that stood under its name in the last corpus, the same object, is not looked up."""
         names, last = sorted(given), self._last
-        others = [name for name in names if last.get(name, _NOTHING)[0] is not given[name]]
-        rows = self._rows([Document(str(name), _document_text(given[name], name)) for name in others])
-        last.update((name, (given[name], row)) for name, row in zip(others, rows.tolist(), strict=True))
-        return np.fromiter((last[name][1] for name in names), dtype=np.int32, count=len(names))
+        texts = list(map(given.__getitem__, names))
+        if names == last.names:
+            kept = kept_there = _are_same(texts, last.texts)
+        else:
+            kept = _are_same(texts, map(last.given.get, names, repeat(_NOTHING)))
+            kept_there = _are_same(last.texts, map(given.get, last.names, repeat(_NOTHING)))
+        rows, new = np.empty(len(names), dtype=np.int32), np.flatnonzero(~kept)
+        rows[kept] = last.rows[kept_there]
+        rows[new] = self._rows([Document(str(names[i]), _document_text(texts[i], names[i])) for i in new.tolist()])
+        self._last = _Named(given, names, texts, rows)
+        return rows
 
     def _rows(self, documents: Sequence[Document]) -> Ints:
         """The rows of documents in the index, to which those that are new are added."""
@@ -147,8 +169,8 @@ class Indexes:
     def __init__(self, embed: Callable[[dict[str, Any]], Embed] | None = None) -> None:
         self._embed = embed
         self._terms = TermIndex()
+        # By the parameters of the embedding model; of terms under no name.
         self._unions: dict[str, _Union] = {"": _Union(self._terms)}
-        """By the parameters of the embedding model; of terms under no name."""
         self._alone = Lock()
         self._by_content: OrderedDict[Any, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.

@@ -19,10 +19,10 @@ from typing import Any
 
 from bisect_ai.canonical import plain
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
-from bisect_ai.release.file_axes import FileSplit
+from bisect_ai.release.checkout import FileSplit
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.command_target import Releases, check_program, folders_of, identity_of_program, notices_of, words_of
 from bisect_ai.targets.http_target import HttpTarget, sent_columns
@@ -37,7 +37,7 @@ SETTINGS = frozenset(
         *("setup_seconds", "version", *_HTTP),
     }
 )
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1  # between two questions whether a server has begun
 
 
 class _Asked(HttpTarget):

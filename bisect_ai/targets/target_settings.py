@@ -51,8 +51,8 @@ def with_tally(answer: Answer, tally: RequestTally, seconds: float) -> Answer:
     )
 
 
-_SECONDS = 3.0
-_AGAIN_SECONDS = 0.5
+_SECONDS = 3.0  # in which a host that is there takes a connection
+_AGAIN_SECONDS = 0.5  # a server that restarts is asked a second time
 
 
 def unreachable(url: str) -> str | None:

@@ -38,6 +38,11 @@ class _Block:
     """Of each posting, counted from `first`."""
     counts: Ints
 
+    @property
+    def here(self) -> slice:
+        """Its documents among all."""
+        return slice(self.first, self.first + self.size)
+
     def of(self, term: int) -> tuple[Ints, Ints]:
         """Rows that hold a term, counted from `first`, and how often."""
         place = int(np.searchsorted(self.terms, term))
@@ -52,9 +57,12 @@ class _Block:
 
     def sums(self, of_terms: Floats, postings: NDArray[Any]) -> Floats:
         """Over the given postings of each document: a value of the term times (1 + log count)², shape (size,)."""
-        terms = self.terms[np.searchsorted(self.starts, postings, side="right") - 1]
-        squares = _damped(self.counts[postings]) ** 2
-        return np.asarray(np.bincount(self.documents[postings], of_terms[terms] * squares, self.size), dtype=np.float64)
+        weights = of_terms[self.terms_at(postings)] * _damped(self.counts[postings]) ** 2
+        return np.asarray(np.bincount(self.documents[postings], weights, self.size), dtype=np.float64)
+
+    def terms_at(self, postings: NDArray[Any]) -> Ints:
+        """The term of each of the given postings."""
+        return self.terms[np.searchsorted(self.starts, postings, side="right") - 1]
 
     def postings_of(self, terms: NDArray[Any]) -> NDArray[np.int64]:
         """Places of all postings of some terms."""
@@ -109,6 +117,9 @@ class TermIndex:
         self._blocks: tuple[_Block, ...] = ()
         self._lengths = np.empty(0, dtype=np.int32)
         self._base: _Mixture | None = None
+        self._differing: NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+        """The documents in which mixtures so far differ from the base; `_postings_of_these`: places of their postings in each block."""
+        self._postings_of_these: list[NDArray[np.int64]] = []
 
     def add(self, texts: Sequence[str]) -> None:
         """Reads further documents; their rows follow those that are there."""
@@ -153,6 +164,7 @@ class TermIndex:
 
         return scores
 
+    # K1 and b: the usual values (Robertson and Zaragoza 2009, section 3.2).
     def bm25(self, rows: Ints, k1: float = 1.2, b: float = 0.75) -> Callable[[str], Floats]:
         """Okapi BM25 (Robertson and Zaragoza 2009, equation 3.15) with the always positive idf of log(1 + …), shape (rows,)."""
         blocks, holding, n = self._blocks, self._mixture(rows).holding, len(rows)
@@ -175,7 +187,8 @@ class TermIndex:
         times, base = np.bincount(rows, minlength=len(self._lengths)), self._base
         if base is not None and len(base.times) == len(times) and np.count_nonzero(times != base.times) <= NEAR * len(times):
             return self._beside(base, times)
-        self._base = self._anew(times)
+        self._base, self._differing = self._anew(times), np.zeros(len(times), dtype=np.bool_)
+        self._postings_of_these = [np.empty(0, dtype=np.int64) for _ in self._blocks]
         return self._base
 
     def _anew(self, times: NDArray[np.int64]) -> _Mixture:
@@ -185,25 +198,26 @@ class TermIndex:
                 holding[each.terms] += np.add.reduceat(times[each.first + each.documents], each.starts[:-1]).astype(np.int32)
         by, sums = -np.log1p(holding), np.zeros((3, len(times)))
         for each in self._blocks:
-            squares, of_term, here = _damped(each.counts) ** 2, each.spread(by), slice(each.first, each.first + each.size)
+            squares, of_term = _damped(each.counts) ** 2, each.spread(by)
             for power in range(3):
-                sums[power, here] = np.bincount(each.documents, of_term**power * squares, each.size)
+                sums[power, each.here] = np.bincount(each.documents, of_term**power * squares, each.size)
         return _Mixture(times, holding, sums)
 
     def _beside(self, base: _Mixture, times: NDArray[np.int64]) -> _Mixture:
         """Always from the same base, so that roundings do not add up."""
         change, holding, sums = (times - base.times).astype(np.int32), base.holding.copy(), base.sums.copy()
-        for each in self._blocks:
-            by_document = change[each.first : each.first + each.size]
-            if by_document.any():
-                places = np.flatnonzero((by_document != 0)[each.documents])
-                terms = each.terms[np.searchsorted(each.starts, places, side="right") - 1]
-                np.add.at(holding, terms, by_document[each.documents[places]])
+        if (differing := self._differing | (change != 0)).sum() > self._differing.sum():
+            self._differing = (
+                differing  # looked for in all postings, and mixtures of the same two corpora soon differ nowhere else
+            )
+            self._postings_of_these = [np.flatnonzero(differing[each.here][each.documents]) for each in self._blocks]
+        for each, places in zip(self._blocks, self._postings_of_these, strict=True):
+            np.add.at(holding, each.terms_at(places), change[each.here][each.documents[places]])
         moved, before, now = np.flatnonzero(holding != base.holding), -np.log1p(base.holding), -np.log1p(holding)
         for each in self._blocks if len(moved) else ():
-            postings, here = each.postings_of(moved), slice(each.first, each.first + each.size)
-            sums[1, here] += each.sums(now - before, postings)
-            sums[2, here] += each.sums(now**2 - before**2, postings)
+            postings = each.postings_of(moved)
+            sums[1, each.here] += each.sums(now - before, postings)
+            sums[2, each.here] += each.sums(now**2 - before**2, postings)
         return _Mixture(times, holding, sums)
 
     def _asked(self, question: str, holding: Ints) -> Iterator[tuple[int, int]]:

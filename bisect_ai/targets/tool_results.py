@@ -28,7 +28,7 @@ RULES = {
     ADDED: "one argument more, optional in the schema or at its default, that no recorded call of the tool has",
     LEFT_OUT: "one argument less, that the schema does not require and whose recorded value is its default there",
 }
-_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")  # words of a field's name, camelCase or not
 _COMMON_WORDS = frozenset({"id", "ids", "name", "key", "type", "value", "number"})
 # Characters from which on a text says more than that two values are alike by chance.
 _TELLING = 3
@@ -274,7 +274,7 @@ def _check_result_schema(schema: str) -> None:
     read = json_or(schema, schema)
     try:
         validator_for(read, default=Draft202012Validator).check_schema(read)
-    except Exception as error:
+    except Exception as error:  # jsonschema raises its own errors, those of `re` and RecursionError
         raise InputError(f"cannot read a tool's parameters as JSON Schema: {str(error).splitlines()[0]}") from error
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import CapReached, trip
-from bisect_ai.provider.failure_text import line_of
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.queries.unpack import try_lock
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.programs import MARK, ProgramEnded, end_marked

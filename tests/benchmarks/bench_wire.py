@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from bisect_ai.provider.budget import Account
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.ledger import ExchangeJournal
+from bisect_ai.runs.run_accounts import ExchangeJournal
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.wire.composing import WireCell
 from bisect_ai.targets.wire.exchanges import Exchanges, upstreams_of

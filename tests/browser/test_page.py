@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from bisect_ai.report import html
-from bisect_ai.report.answer_values import AnsweredQuery
-from bisect_ai.report.report_values import ShownAnswer
+from bisect_ai.report.planning_values import ShownAnswer
+from bisect_ai.report.report_values import AnsweredQuery
 from tests.faults.test_output_injection import PAYLOADS, load, poison
 
 REPORTS = ["cause_two_of_six", "cause_drilled", "cause_either", "cause_latency", "drift", "inconclusive_hostile", "traffic"]

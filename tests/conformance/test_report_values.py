@@ -15,7 +15,7 @@ from bisect_ai.facts.saved_runs import history_rows
 from bisect_ai.release.check import tree_of
 from bisect_ai.release.load import Release, load_release
 from bisect_ai.report.json_edge import as_mapping, read
-from bisect_ai.report.plan import render_plan
+from bisect_ai.report.planning_text import render_plan
 from bisect_ai.report.planning_values import HistoryRow, PlannedRun, ReleaseDiff
 from bisect_ai.report.report_values import Report
 from bisect_ai.runs.plan_run import plan_of

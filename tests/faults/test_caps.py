@@ -20,10 +20,11 @@ import bisect_ai
 from bisect_ai.errors import BisectError
 from bisect_ai.provider import retry
 from bisect_ai.provider.budget import ONE_CALL, Account, Amount, CapReached, Caps
-from bisect_ai.scoring.scorer_charges import Common
+from bisect_ai.provider.usage import Usage
+from bisect_ai.runs.run_accounts import Common
 from bisect_ai.store import segment_footer
 from bisect_ai.store.trial_store import Kept, Store
-from bisect_ai.targets.answer import Answer, Usage
+from bisect_ai.targets.answer import Answer
 from tests.faults.provider import Provider, Request, Say
 from tests.unit.test_git_releases import commit, git
 from tests.wire_shop import BAD, GOOD, shop

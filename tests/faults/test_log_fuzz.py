@@ -16,8 +16,8 @@ import pytest
 
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.load_log import load_queries
-from bisect_ai.queries.records import Quota, Shape
-from bisect_ai.queries.sample import LogSettings, allocate
+from bisect_ai.queries.records import Shape
+from bisect_ai.queries.sample import LogSettings, Quota, allocate
 from bisect_ai.queries.sandbox import Child, ChildLog
 from tests.faults.made_logs import MADE
 

@@ -19,10 +19,9 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bisect_ai.report import figure_data, figures, html, junit, markdown, svg, terminal
+from bisect_ai.report import figure_data, figures, html, junit, markdown, terminal
 from bisect_ai.report.phrases import Scale
-from bisect_ai.report.plan import render_plan
-from bisect_ai.report.tree import render_diff
+from bisect_ai.report.planning_text import render_diff, render_plan
 from bisect_ai.report.untrusted_text import one_line, quote_lines
 from tests.faults import payloads
 
@@ -406,7 +405,7 @@ def test_drawings_keep_their_shape_whatever_the_names() -> None:
     for start in range(0, len(PAYLOADS), 40):
         names = [one_line(payload, limit=40) for payload in PAYLOADS[start : start + 40]]
         drawn, plain = (
-            svg.inline(figures.alone(figures.effects, _rows_called(labels)), name="x", label=labels[0])
+            html.inline(figures.alone(figures.effects, _rows_called(labels)), name="x", label=labels[0])
             for labels in (names, [f"axis {i}" for i in range(len(names))])
         )
         assert [tag for tag, _ in _shape(drawn)] == [tag for tag, _ in _shape(plain)]

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 
 from bisect_ai.config import Config, SecretsOf
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.redaction import Secrets, holds_key, key_shapes, obey, redact, redact_all
+from bisect_ai.provider.redaction import Secrets, holds_key, key_shapes, obey, redact, redact_all, strength
 from bisect_ai.provider.redaction.key_shapes import REDACTED, hide, maintained
-from bisect_ai.provider.redaction.secret_values import strength
 
 NAMES = (
     *(

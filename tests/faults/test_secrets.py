@@ -18,7 +18,7 @@ import bisect_ai
 from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.provider import retry
 from bisect_ai.provider.completion import model_parameters
-from bisect_ai.provider.failure_text import redact
+from bisect_ai.provider.redaction import redact
 from bisect_ai.report import html, junit, markdown, terminal
 from tests.faults.provider import Provider, Say, calls_tool
 

@@ -11,7 +11,7 @@ import pytest
 import bisect_ai
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.plan import render_plan
+from bisect_ai.report.planning_text import render_plan
 from bisect_ai.report.report_values import Report
 from bisect_ai.runs.plan_run import plan_of
 from bisect_ai.runs.prepare import prepare, settle

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.provider.failure_text import describe, line_of
 from bisect_ai.provider.prices import Price
+from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.provider.usage import Usage, sound_usage
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.prepare import build_target

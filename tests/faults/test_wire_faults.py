@@ -22,8 +22,8 @@ from bisect_ai.errors import BisectError, ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider import retry
 from bisect_ai.provider.budget import NOTHING, ONE_CALL, Account, CapReached
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.ledger import ExchangeJournal
 from bisect_ai.runs.prepare import build_target
+from bisect_ai.runs.run_accounts import ExchangeJournal
 from bisect_ai.store.purge import purge_query
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.wire.wire_target import FIRST, command_for

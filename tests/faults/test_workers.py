@@ -24,7 +24,7 @@ from bisect_ai.replay.cluster import ClusterHands, WorkerLost
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.replay.workers import Order, WorkerReply
-from bisect_ai.scoring.scorer_charges import Common, Grant
+from bisect_ai.runs.run_accounts import Common, Grant
 from bisect_ai.store.trial_store import Store
 
 APP = """

@@ -16,9 +16,8 @@ import pytest
 from rich.cells import cell_len
 
 from bisect_ai.report import html, junit, markdown, terminal
-from bisect_ai.report.plan import render_plan
+from bisect_ai.report.planning_text import render_diff, render_plan
 from bisect_ai.report.tables import side_table
-from bisect_ai.report.tree import render_diff
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from tests.reports import report_of
 

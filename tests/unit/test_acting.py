@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bisect_ai.attribution.problem import Outcome, Problem
-from bisect_ai.attribution.search.acting import mode_of
-from bisect_ai.attribution.search.back_sets import BackSets
+from bisect_ai.attribution.search.back_sets import BackSets, mode_of
 from bisect_ai.attribution.search.query_rows import QueryRows
 
 AXES = ("model", "prompt", "corpus")

@@ -8,7 +8,7 @@ import pytest
 
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.card import card_of
-from bisect_ai.report.churn import churn_lines, side_lines
+from bisect_ai.report.change_report import churn_lines, side_lines
 from tests.reports import report_of
 
 

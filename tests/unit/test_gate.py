@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 import bisect_ai
 from bisect_ai.cli import main
-from bisect_ai.report import gate_report
-from bisect_ai.report.gate_report import LONGEST
+from bisect_ai.report import payloads
+from bisect_ai.report.payloads import LONGEST_COMMENT
 from tests.unit.test_git_releases import START, SYSTEM, commit, git
 
 CONFIG = """
@@ -171,15 +171,15 @@ def test_a_comment_of_any_length_fits_and_keeps_its_marker() -> None:
         "verdict": {"kind": "cause"},
         "warnings": ["x" * 900] * 99,
     }
-    text = gate_report.comment(long)
-    assert text.startswith(MARKER) and len(text) < LONGEST and "too long for a comment" in text
+    text = payloads.comment(long)
+    assert text.startswith(MARKER) and len(text) < LONGEST_COMMENT and "too long for a comment" in text
 
 
 def test_a_file_name_of_any_kind_is_data_in_sarif() -> None:
     change = {"axis": "prompt", "path": "a b/ü<x>.md:7", "summary": "\x1b[31m", "provenance": {}}
     cause = {"axes": ["prompt"], "mode": "alone", "share": 1.0, "changes": [change]}
     report = {"metric": "m", "gate": {"outcome": "worse"}, "audit": {"kind": "regression", "detect": 0.05}}
-    told = json.loads(gate_report.sarif({**report, "verdict": {"kind": "cause", "causes": [cause]}}))
+    told = json.loads(payloads.sarif({**report, "verdict": {"kind": "cause", "causes": [cause]}}))
     (result,) = told["runs"][0]["results"]
     place = result["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "a%20b/%C3%BC%3Cx%3E.md" and place["region"] == {"startLine": 7}

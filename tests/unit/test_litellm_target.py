@@ -16,8 +16,8 @@ import pytest
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.completion import model_parameters
-from bisect_ai.provider.failure_text import describe
 from bisect_ai.provider.litellm_loading import load_litellm
+from bisect_ai.provider.redaction import describe
 from bisect_ai.queries.query import Query
 from bisect_ai.targets import bounded
 from bisect_ai.targets.answer import Answer, ToolCall

@@ -234,7 +234,7 @@ def test_a_file_of_another_kind_is_told_apart(tmp_path: Path, data: bytes, told:
 
 
 def test_the_plan_shows_the_first_question_as_it_would_be_sent(tmp_path: Path) -> None:
-    from bisect_ai.report.plan import render_plan
+    from bisect_ai.report.planning_text import render_plan
     from bisect_ai.runs.prepare import make_plan
 
     talk = [{"role": "user", "content": "Größe?\n\x1b[31m"}, {"role": "assistant", "content": "42"}]

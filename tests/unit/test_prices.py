@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bisect_ai.provider.completion import _KEYS_OF, Completions
-from bisect_ai.provider.litellm_loading import load_litellm
-from bisect_ai.provider.prices import listed, look_once, price_of
+from bisect_ai.provider.litellm_loading import load_litellm, look_once
+from bisect_ai.provider.prices import listed, price_of
 from bisect_ai.provider.retry import Wire
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from bisect_ai.attribution.problem import Belief, Estimate
 from bisect_ai.report import progress
-from bisect_ai.runs.study import Progress
+from bisect_ai.runs.ledger import Progress
 
 KNOWN = Estimate(0.13, (0.03, 0.23), 90, "confidence sequence")
 NOT_YET = Estimate(None, None, 0, "too few")

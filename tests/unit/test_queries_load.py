@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.files import read_table
-from bisect_ai.queries.load_log import instead, load_queries
+from bisect_ai.queries.files import instead, read_table
+from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings
 
 ROWS: list[dict[str, Any]] = [

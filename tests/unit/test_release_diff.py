@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bisect_ai.errors import Infeasible, ReleaseError
+from bisect_ai.release.alignment import align
 from bisect_ai.release.diff import Change, Tree, diff
 from bisect_ai.release.load import load_release
-from bisect_ai.release.texts import align
 
 
 def tree(good: Any, bad: Any, axis: str = "prompt") -> Tree:

@@ -154,10 +154,14 @@ def test_scores_in_words_and_lists_are_scores(tmp_path: Path, score: Callable[[b
     loses_half(*two_files(tmp_path, row), metric="grade")
 
 
-@pytest.mark.parametrize(("wrong", "shown"), [("100%", "100%"), ("5/5", "5/5"), ("1,0", "1,0")])
-def test_what_is_called_a_score_and_is_no_number_is_shown(tmp_path: Path, wrong: str, shown: str) -> None:
+MEANT = [("85 %", "0.85"), ("100%", "1"), ("4/5", "0.8"), ("7.5 / 10", "0.75"), ("1,5", "1.5")]
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [*MEANT, ("5/0", ""), ("1/31/2026", ""), ("fast;good", ""), ("good", "")])
+def test_what_is_called_a_score_and_is_no_number_is_shown(tmp_path: Path, wrong: str, meant: str) -> None:
     paths = two_files(tmp_path, lambda side, i: {"id": i, "input": ASKED[i], "score": wrong})
-    with pytest.raises(QueryError, match=f"in score stands '{shown}', which is no number"):
+    told = f": write {meant} for it in every row" if meant else ""
+    with pytest.raises(QueryError, match=rf"in score stands '{wrong}', which is no number{told}\); name the column"):
         bisect_ai.compare(*paths)
 
 

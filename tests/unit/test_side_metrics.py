@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import bisect_ai
-from bisect_ai.report.churn import side_lines
+from bisect_ai.report.change_report import side_lines
 from tests.reports import report_of
 
 GOOD = {"model": "m1", "prompt": "be exact", "corpus": "c1", "tools": "t1"}

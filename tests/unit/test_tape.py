@@ -15,9 +15,9 @@ from bisect_ai.facts.missing_answers import tape_block
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
+from bisect_ai.report.accounting import tape_phrase, warnings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.run_blocks import TapeBlock
-from bisect_ai.report.tape_report import tape_phrase, warnings
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import FinishedTrial
 from bisect_ai.runs.tape_misses import Count, Tape, find_lean, is_held, tape_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bisect_ai.report.judge_report import judges_told
+from bisect_ai.report.accounting import judges_told
 from bisect_ai.report.untrusted_text import MARKDOWN
 from tests.reports import report_of
 

@@ -29,7 +29,7 @@ from bisect_ai.errors import InputError
 
 # 2^6 = 64 cells: with more, a usual budget leaves too few queries in each.
 MOST_AXES_FULL = 6
-MANY = 100
+MANY = 100  # with fewer, one in `LATE` would be too few to tell of a move
 # From `MANY` queries on, one in `LATE` runs under good and bad among the inner cells: they tell of scores that move in a
 # run.
 LATE = 10
@@ -54,6 +54,7 @@ class FactorialSearch:
         if self._queries < 2:
             raise InputError(
                 f"design with {len(self._cells)} cells: {problem.budget} calls leave {self._queries} queries a cell; "
+                # Some 30 queries a cell: below it t intervals of a share are far off.
                 f"raise the budget to {len(self._cells) * 30} calls or more"
             )
         self._scores = np.full((self._queries, problem.full + 1), np.nan)

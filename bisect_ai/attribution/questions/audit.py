@@ -115,8 +115,8 @@ class AuditSearch:
         self._spent = 0
         self._next = 0
         self._counted = 0
+        # The sum of what the queries counted.
         self._lost = 0.0
-        """The sum of what the queries counted."""
         self._squares = 0.0
         self._failures: set[Trial] = set()
         self._gains = 0
@@ -261,7 +261,7 @@ class AuditSearch:
         """The part of a loss of `detect` that would be reproduced, by the noise that the gains so far show."""
         if not self._base.binary:
             return self._rule.detect
-        share = min((self._gains + 1) / (self._counted + 20), 0.2)
+        share = min((self._gains + 1) / (self._counted + 20), 0.2)  # a prior of one gain in twenty
         noise = (1 - math.sqrt(1 - 4 * share)) / 2
         return self._rule.detect * (1 - noise) ** (2 + 2 * AGAIN) / (1 - 2 * noise)
 

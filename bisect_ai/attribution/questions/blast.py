@@ -59,7 +59,7 @@ def hits_among(outcomes: Floats, replayed: Sequence[Path], others: Sequence[Path
     rng = np.random.default_rng([seed, 5])
     tally, wanted = groups_of(outcomes, replayed), Counter(others)
     totals = [_drawn_hits(tally, wanted, rng) for _ in range(REPEATS)]
-    low, high = np.quantile(totals, [0.025, 0.975])
+    low, high = np.quantile(totals, [0.025, 0.975])  # the 95 % of every interval
     return Hits(found, float(found.sum()), (float(low), float(high)), n)
 
 

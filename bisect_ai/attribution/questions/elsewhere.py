@@ -179,7 +179,7 @@ def _is_small(loss: Estimate, beside: float, tolerance: float) -> bool:
         return False
     low, high = loss.interval
     error = (high - low) / (2 * Z)
-    doubtful = loss.value <= max(2.33 * error, tolerance)
+    doubtful = loss.value <= max(2.33 * error, tolerance)  # 2.33: one-sided 1 %
     return doubtful and (math.isinf(beside) or high < max(tolerance, beside / 2))
 
 

@@ -44,7 +44,7 @@ from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, hol
 from bisect_ai.attribution.stats.missing import Bounds
 from bisect_ai.attribution.stats.smallest_loss import POWER
 
-CONTRAST = np.array([1.0, -1.0])
+CONTRAST = np.array([1.0, -1.0])  # good minus bad: above 0 is a loss
 # Differing queries below which a standard error is not believed: the t interval of 9 or fewer covers less than its level.
 SPARSE = 10
 # Clusters that differ in a pass/fail score below which McNemar's statistic is far from its limit (Fleiss 1981, section 8.1).

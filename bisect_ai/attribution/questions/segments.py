@@ -234,7 +234,7 @@ def _p_of_excess(members: Flags, held: Flags, paired: Paired, rng: np.random.Gen
 def _drawn_sums(losses: Floats, size: int, rng: np.random.Generator) -> Floats:
     """(PERMUTATIONS,) sums of `size` losses drawn without replacement; of a few values by counts, which is faster."""
     values, counts = np.unique(losses, return_counts=True)
-    if len(values) <= 9:
+    if len(values) <= 9:  # pass or fail, or grades of a few levels
         return np.asarray(rng.multivariate_hypergeometric(counts, size, PERMUTATIONS) @ values)
     return np.asarray(rng.permuted(np.tile(losses, (PERMUTATIONS, 1)), axis=1)[:, :size].sum(1))
 

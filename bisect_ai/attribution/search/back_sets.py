@@ -1,8 +1,11 @@
 """Which of the named axes to take back: the smallest set that leaves next to nothing of the loss, and what must run to know.
 
 A set is measured in its own cell, beside good and bad on the same queries. Where nothing was measured yet, what reverting one axis
-brings back says what it leaves. How the axes act (`acting`) says more than each set by itself: where two act only together, either
-of them is enough, and where each acts alone none is.
+brings back says what it leaves. How the axes act (`mode_of`) says more than each set by itself: where two act only together, either
+of them is enough, and where each acts alone none is. What axes cost one by one, added up and divided by what they cost in all, is the
+number of axes where they act only together, 1 where each acts alone, 0 where either is enough (reverted; introduced, the first and
+the last change places). The sum less an edge times the whole is a mean over the same queries, so the loss itself need not be known
+well.
 """
 
 from __future__ import annotations
@@ -10,10 +13,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from bisect_ai.attribution.problem import Problem
-from bisect_ai.attribution.search.acting import PLAIN_APART, mode_of
+from bisect_ai.attribution.problem import Mode, Problem
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
+
+# Cell to its weight.
+Contrast = dict[int, float]
+# How the axes act where their sum is small, and where it is large.
+Ways = tuple[Mode, Mode]
+FEWEST_PAIRED = 8  # queries below which nothing is said
+PLAIN_APART = (
+    2.0  # standard errors from the edge between two ways at which it is settled: three kinds of evidence are looked at
+)
 
 FEWEST = 8  # queries below which nothing is said of a set
 # Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED.
@@ -33,8 +45,8 @@ class BackSets:
 
     def __init__(self, rows: QueryRows, reverting: Callable[[int], Mean]) -> None:
         self._rows = rows
+        # What reverting one axis brings back, by all that is known.
         self._reverting = reverting
-        """What reverting one axis brings back, by all that is known."""
         self._filled: set[int] = set()
 
     # -- what is known -------------------------------------------------------------------------------------------------
@@ -156,3 +168,57 @@ class BackSets:
         unclear = self.left(best).favours_nothing(self._size) < ENOUGH and count >= MEASURED
         wanted = min(count + BATCH if unclear else MEASURED, MOST_MEASURED, self._problem.queries) - count
         return wanted > 0 and self.cell(best) != 0 and self.gauge(best, wanted, jointly=True)
+
+
+def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -> Mode | None:
+    """How the axes act, by what tells it best: a sum over the same queries, or each part over all of its own.
+
+    The most precise evidence counts: others are of few queries, often because a question that looked poor was left early, which bends
+    them. None: it is not `apart` standard errors from the edge between two ways.
+    """
+    named, full = sorted(named), rows.problem.full
+    without = [full & ~(1 << a) for a in named]
+    within = [1 << a for a in named]
+    back = full & ~sum(within)
+    reverted: Ways = ("either", "together")
+    introduced: Ways = ("together", "either")
+    found = [
+        _side(rows.contrast, _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
+        _side(rows.contrast, _parts(without, full), {back: 1.0, full: -1.0}, reverted, apart),
+        _side(rows.contrast, _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
+        _side(partial(_from, full, rows), _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
+        _side(partial(_from, 0, rows), _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
+    ]
+    return min((x for x in found if x is not None), key=lambda x: x[0], default=(0.0, None))[1]
+
+
+def _side(
+    mean: Callable[[Contrast], Mean], parts: Contrast, whole: Contrast, ways: Ways, apart: float
+) -> tuple[float, Mode | None] | None:
+    """The error of where the parts lie, and on which sides of the two edges that is."""
+    count = len(parts) - 1
+    means = [mean(_less(parts, whole, edge)) for edge in (0.5, 0.5 * (1 + count))]
+    if means[0].n < FEWEST_PAIRED:
+        return None
+    (below, above), error = (m.z for m in means), max(m.error for m in means)
+    if below < -apart:
+        return error, ways[0]
+    if above > apart:
+        return error, ways[1]
+    return error, "alone" if below > apart and above < -apart else None
+
+
+def _from(hub: int, rows: QueryRows, contrast: Contrast) -> Mean:
+    """A contrast of cells, of each its difference from the cell `hub` over all queries that ran in both."""
+    means = [(w, rows.mean(cell, hub)) for cell, w in contrast.items() if cell != hub and w]
+    error = math.hypot(*(w * m.error for w, m in means)) if all(m.n for _, m in means) else math.inf
+    return Mean(sum(w * m.value for w, m in means), error, min(m.n for _, m in means))
+
+
+def _parts(cells: list[int], beside: int, sign: float = 1.0) -> dict[int, float]:
+    """The contrast of cells with one other, added up."""
+    return {**dict.fromkeys(cells, sign), beside: -sign * len(cells)}
+
+
+def _less(parts: dict[int, float], whole: dict[int, float], edge: float) -> dict[int, float]:
+    return {cell: parts.get(cell, 0.0) - edge * whole.get(cell, 0.0) for cell in {**parts, **whole}}

@@ -45,10 +45,10 @@ class Advice:
         self._rows = rows
         self._explores = explores
         self._blocks = 0
+        # Sets of named axes beside which the next one was looked for.
         self.sought: set[frozenset[int]] = set()
-        """Sets of named axes beside which the next one was looked for."""
+        # What each axis did, by family, and how much had been heard then: a plan looks at it often.
         self._known: tuple[object, dict[str, list[Mean]]] = None, {}
-        """What each axis did, by family, and how much had been heard then: a plan looks at it often."""
 
     # -- before anything is named --------------------------------------------------------------------------------------
     def explore(self, begin: Callable[[], bool]) -> bool:

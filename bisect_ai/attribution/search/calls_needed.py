@@ -14,9 +14,9 @@ import numpy as np
 
 from bisect_ai.attribution.search.query_rows import Mean
 
-DRAWS = 400
-SETTLED = 0.8
-SLACK = 1.5
+DRAWS = 400  # the quantile that is named then moves by 2 % of the draws (binomial standard error)
+SETTLED = 0.8  # part of the draws that the number settles, within SLACK times as many calls
+SLACK = 1.5  # what the number may be off by: it is divided by this
 BOUND = 3.2  # standard errors that a later look must show, about: the bounds of planned looks lie between 2.8 and 3.5
 REST = 1.8  # calls for other axes still in the race and for the rollback, beside those of the test
 CHOSEN = 0.5  # standard errors that the best of several suspects is taken to be better than it is
@@ -28,6 +28,7 @@ def calls_needed(suspects: Sequence[tuple[Mean, int]], below: Mean, *, tolerance
     `suspects`: what each suspect costs so far, and the calls that a further query for it takes. `below`: the loss.
     """
     rng = np.random.default_rng([seed, 8])
+    # Fewer say too little of a spread to draw from.
     ways = [_calls_until_passed(m, rng, cost=cost, queries=queries) for m, cost in suspects if m.n >= 12]
     if below.n >= 24:
         short = Mean(tolerance - below.value, below.error, below.n)

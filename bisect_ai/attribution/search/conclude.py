@@ -18,14 +18,14 @@ import numpy as np
 from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import RESTORED, Attribution, Cause, CellValue, Effect, Estimate, Mode, Problem, Rollback
-from bisect_ai.attribution.search.acting import mode_of
+from bisect_ai.attribution.search.back_sets import mode_of
 from bisect_ai.attribution.search.calls_needed import calls_needed
+from bisect_ai.attribution.search.net_tests import table_of_all
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
-from bisect_ai.attribution.search.whole_table import table_of_all
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 
-MOST_AXES_TABLE = 6
+MOST_AXES_TABLE = 6  # more make more than 64 cells: a usual log has too few queries in each
 FEWEST = 8  # queries below which a contrast is not reported
 # By how much intervals are widened that a search stopped on: without it 90 to 93 % of those of rollbacks hold, with it 94 to
 # 97 % (planted incidents, churn 0 to 5 %, noise 0 and 5 %).
@@ -89,6 +89,7 @@ def conclude_search(e: Evidence) -> Attribution:
     if e.named and e.loses:
         return _search_cause(e, shared)
     kind = "no_regression" if e.ended == "no_regression" or _is_below(e, loss) else "inconclusive"
+    # Less than 1 in 20 is not worth a name.
     unsure = tuple(((p.axes[a],), b) for a, b in sorted(e.suspicion, key=lambda x: -x[1]) if b > 0.05)
     return Attribution(
         kind,  # type: ignore[arg-type]  # one of two

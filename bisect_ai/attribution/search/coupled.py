@@ -33,23 +33,23 @@ class CoupledSearch:
         self._problem = problem
         self._make = make
         self._tells_apart = tells_apart
+        # (axis, axis that it needs), as declared or found.
         self._needs = [(a, b) for c in problem.couplings for a in c for b in c if a != b]
-        """(axis, axis that it needs), as declared or found."""
         self._units = Units(problem.k, self._needs)
         self._heard: dict[Trial, Outcome] = {}
         self._runs: dict[int, int] = {}
+        # Queries whose call failed, by mixture.
         self._failed: dict[int, set[int]] = {}
-        """Queries whose call failed, by mixture."""
         self._order: list[str] = []
         self._probe: Probe | None = None
         self._probing: Trial | None = None
         self._spent = 0
+        # What the search of now has asked for; an answer to one before it is kept until this one asks.
         self._asked: set[Trial] = set()
-        """What the search of now has asked for; an answer to one before it is kept until this one asks."""
+        # Cells seen to be infeasible, with their trials.
         self._refused: dict[int, int] = {}
-        """Cells seen to be infeasible, with their trials."""
+        # Trials that a search before this one made on chosen queries.
         self._chosen: set[tuple[int, int]] = set()
-        """Trials that a search before this one made on chosen queries."""
         self._search = self._begin()
 
     # -- the conversation ------------------------------------------------------------------------------------------

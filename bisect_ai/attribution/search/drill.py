@@ -35,7 +35,7 @@ from bisect_ai.attribution.search.drill_units import Probe, Units
 FEW = 8  # changes (units) of which each is proved without being suspected first
 ADVICE = 1 / 3  # of the budget: what the search for suspects may take
 HOPELESS = 3  # conflicts found when no mixture ran at all: there are none to be had
-MOST_CONFLICTS = 40
+MOST_CONFLICTS = 40  # each is found by bisection (`Probe`): chosen so that they take a small part of a usual budget
 
 
 class DrillSearch:
@@ -51,8 +51,8 @@ class DrillSearch:
         self._begun: list[int] = []
         self._probe: Probe | None = None
         self._probed = 0
+        # Whether a trial of the probe is under way.
         self._is_probing = False
-        """Whether a trial of the probe is under way."""
         self._conflicts: list[tuple[int, int]] = []
         self._mixed = False
         self._spent = 0

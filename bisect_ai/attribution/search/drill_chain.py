@@ -14,7 +14,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
 
-SURE = 0.9
+SURE = 0.9  # belief at which a chain ends; a wrong end costs one of many pivots, so no more is paid for it
 REPEATED = 0.03  # how much closer to the middle another trial at the same place must be
 
 
@@ -26,7 +26,7 @@ class Chain:
         self.query = query
         self.held = held
         self.order = order
-        inner = max(1 - starts - never, 0.05)
+        inner = max(1 - starts - never, 0.05)  # no place may be ruled out before it was asked
         prior = np.concatenate([[max(starts, 0.02)], np.full(len(order), inner / len(order)), [max(never, 0.02)]])
         self._log = np.log(prior)
         self._asked = np.zeros(len(order) + 1)

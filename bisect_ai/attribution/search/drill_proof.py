@@ -47,7 +47,7 @@ REST_WEIGHT = 0.1  # the part of alpha for the changes that were not suspected
 FEWEST_MORE = 150  # calls spent on further causes after a name, the fewest
 MODE_BATCH = 24  # queries that are given the cells that tell how changes act at a time
 MOST_FOR_MODES = 240  # queries that are given them, the most
-EXAMPLES = 5
+EXAMPLES = 5  # queries shown for each change
 REST = "rest"
 
 

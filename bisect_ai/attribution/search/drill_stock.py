@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial
 
-RECRUITS = 8
+RECRUITS = 8  # untouched queries tried at once, good and bad, where those that broke are used up
 PASSED_ON = 1  # the stage of a recruit that failed with all changes bad: it is to run with all of them good
 TURNS = 2  # bisections of one query, each along an order of its own
 
@@ -22,8 +22,8 @@ class Stock:
         own = problem.thresholds or (problem.threshold,) * len(problem.breaking)
         self._thresholds = dict(zip(problem.breaking, own, strict=True))
         self._recruiting: dict[int, int] = {}
+        # Fresh queries that were not recruited.
         self.untouched = list(problem.fresh)
-        """Fresh queries that were not recruited."""
 
     def take(self) -> int | None:
         """The next query to bisect; None when there is none."""

@@ -20,8 +20,8 @@ AT_FIRST = 12  # the same until the first changes are found: at least ten are ne
 FEW_PIVOTS = 10  # a cause with a quarter of what breaks has none of them with a chance of 0.75^10 = 0.06
 MANY_PIVOTS = 20  # the same where no few changes hold most of the pivots: shufflers take their part
 CLEAR = 0.8  # part of the pivots on changes with three or more at which few are enough
-MOST_CHAINS = 28
-MOST_SUSPECTS = 4
+MOST_CHAINS = 28  # then it ends, however unclear the suspects are: proof looks at the others too
+MOST_SUSPECTS = 4  # each is put to the proof by itself, which takes calls
 LEAST = 0.06  # part of the pivots that makes a suspect
 SOME = 1 / 3  # part of the chains that end at a change where changes in here do break queries
 STARTS, NEVER = 0.1, 0.15  # chances that a breaking query fails without any change, and that it passes with all: noise, mostly
@@ -44,8 +44,8 @@ class Suspects:
         self._cannot: set[int] = set()
         self._left = budget
         self._over = 0
+        # How many queries turned on each unit.
         self.pivots = Counter[int]()
-        """How many queries turned on each unit."""
 
     def ask(self, units: Units, width: int) -> list[DrillTrial]:
         """The next trials; empty when the suspects are known, or nothing is left to look at, or all there is to ask is `waiting`."""

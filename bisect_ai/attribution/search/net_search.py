@@ -37,10 +37,9 @@ from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Outcome, Problem, Trial
 from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, MOST_UNCLEAR, OPEN, SURELY
 from bisect_ai.attribution.search.conclude import Evidence, conclude_search
-from bisect_ai.attribution.search.net_tests import NetTest, NetTests
+from bisect_ai.attribution.search.net_tests import NetTest, NetTests, WholeTable
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing
-from bisect_ai.attribution.search.whole_table import WholeTable
 from bisect_ai.attribution.stats.contrasts import bits
 from bisect_ai.attribution.stats.sequential import LossBelow
 
@@ -69,15 +68,15 @@ class NetSearch:
         self._below = LossBelow(p.alpha, horizon=min(p.queries, max(p.budget // 2, 12)))
         self._weighted = False
         self._introduced = False
+        # The cells of the last query that was begun, the tests that it is for, and the calls kept back.
         self._pattern: tuple[set[int], list[NetTest], int] | None = None
-        """The cells of the last query that was begun, the tests that it is for, and the calls kept back."""
+        # Queries on which every axis is reverted at the end.
         self._acquainted: int | None = None
-        """Queries on which every axis is reverted at the end."""
+        # Axes of which that was not asked for yet.
         self._strangers = set(self._axes)
-        """Axes of which that was not asked for yet."""
         self._ended: str | None = None
+        # Trials asked for when the first axis was named.
         self.named_at: int | None = None
-        """Trials asked for when the first axis was named."""
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
@@ -273,7 +272,7 @@ class NetSearch:
             most = min(most, whole.value + brought.value)  # the loss was first seen where many queries broke
         size = (OPEN_IN_TABLE if self._tests.is_short else OPEN) * max(most, self._problem.tolerance)
         rest = self._standing.rest(named, size)
-        likes = self._standing.likes_another(named, size)
+        likes = not self.looks_around or self._standing.likes_another(named, size)
         nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
@@ -291,7 +290,7 @@ class NetSearch:
         more = likely if likely or nothing_else else self._standing.other_tests(named, size)
         waits = more is None
         tests += [test for test in more or () if test not in tests]
-        if not tests and not waits and (nothing_else or whole.n >= MEASURED) and self._sets.is_settled(named):
+        if not tests and not waits and (nothing_else or not unclear) and self._sets.is_settled(named):
             if self._standing.shows_loss():
                 return self._close(nothing_else)
             return self._run({0, full}) or self._out_of_queries()

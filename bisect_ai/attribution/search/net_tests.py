@@ -3,19 +3,31 @@
 Nothing that guides the search (`search/standing`) enters here. A test hears the differences of the queries that were planned for it
 before they ran, in order; alpha is divided over the families in the order they are asked (`ErrorBudget`), within a family by Holm's
 steps.
+
+`WholeTable` is a short log's: every query in every cell, and that again while it is undecided because answers vary. An answer drawn at
+a temperature is one of many; where all queries of the log ran in all cells, the noise of single answers is what more calls can take
+away: each query is asked again in each cell and has the mean of its scores. The first look at the table has most of its alpha, each
+look after a further pass an even part of what is kept for these (`AGAIN`); an axis proved at one look stays proved.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from bisect_ai.attribution.designs.findings import proved_axes
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
+from bisect_ai.attribution.stats.inference import ScoreTable
 from bisect_ai.attribution.stats.sequential import SequentialTests
+
+PROBED = (
+    12  # queries that are asked again under good and bad first: answers that vary in a tenth of reruns show in 9 of 10 runs
+)
+PROMISING = 1.0  # standard errors of the loss or of an axis from which on a table that is undecided is asked again
 
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end
@@ -38,10 +50,10 @@ class NetTests:
     def __init__(self, rows: QueryRows) -> None:
         self._rows, p = rows, rows.problem
         cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
+        # Whether every query can run in every cell.
         self.fits = p.k > 1 and not any(p.needs) and p.queries * cells <= p.budget
-        """Whether every query can run in every cell."""
+        # Whether that is so little that the search is expected to end there.
         self.is_short = self.fits and p.queries * cells <= SHORT_TABLE
-        """Whether that is so little that the search is expected to end there."""
         size = "short" if self.is_short else "fits" if self.fits else "long"
         table = (TABLE_OF_TWO if p.k <= 2 else TABLE)[size]
         parts = {name: part for name, part in (("table", table), ("again", AGAIN[size])) if part}
@@ -53,8 +65,8 @@ class NetTests:
         names = ("net",) if p.k <= 2 else QUESTIONS
         self.families = {name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in names}
         self.planned: dict[NetTest, list[int]] = {}
+        # Axis to the set of axes that are reverted with it and before it in "further".
         self._base: dict[int, int] = {}
-        """Axis to the set of axes that are reverted with it and before it in "further"."""
 
     # -- planning ----------------------------------------------------------------------------------------------------
     def plan(self, query: int, tests: Iterable[NetTest]) -> None:
@@ -136,3 +148,72 @@ class NetTests:
     def _cost(self, axis: int) -> float:
         """The largest estimated net cost of an axis over the contexts in which it was tested."""
         return max((m.value for name in self.families if (m := self.mean(name, axis)).n), default=0.0)
+
+
+class WholeTable:
+    """What is left to run of it, and what its looks proved."""
+
+    def __init__(self, rows: QueryRows, tests: NetTests) -> None:
+        self._rows, self._tests = rows, tests
+        self.proved: frozenset[int] = frozenset()
+        """Axes proved at a look before the one to come."""
+
+    @property
+    def alpha(self) -> float:
+        """What the next look may spend."""
+        budget = self._tests.error_budget
+        return budget.of("again") / MOST_AGAIN if self._rows.passes else budget.of("table")
+
+    def buy(self) -> bool:
+        """Queue what is missing; False when nothing is, or not every query can run in every cell."""
+        rows, p = self._rows, self._rows.problem
+        if not self._tests.fits or self._is_complete():
+            return False
+        while not rows.exhausted and rows.begin({0, p.full}):
+            pass
+        asked = [rows.fill(range(p.queries), c) for c in self._cells()]
+        return any(asked) or rows.queued > 0
+
+    def ask_again(self, is_open: Callable[[], bool]) -> bool:
+        """Queue every query in every cell once more while `is_open`; False when that is over, or was not to be had.
+
+        A few under good and bad come first: where none of them has another score, the rest is not asked.
+        """
+        rows, p = self._rows, self._rows.problem
+        if not self._tests.is_short or not self._is_complete() or rows.passes >= MOST_AGAIN:
+            return False
+        if rows.out or rows.queued:
+            return True
+        cells = self._cells()
+        if not rows.asks_again:
+            self.proved |= proved_axes(p, table_of_all(rows, rows.ran(*cells)), self.alpha)
+            affordable = rows.left >= len(cells) * p.queries
+            return affordable and self._is_promising() and is_open() and rows.again((0, p.full), range(min(PROBED, p.queries)))
+        if not rows.varied:
+            return False
+        if rows.again(cells, range(p.queries)):
+            return True
+        rows.passes += 1
+        return self.ask_again(is_open)
+
+    def _is_promising(self) -> bool:
+        """Whether the loss or some axis stands out so far that less noise may show it."""
+        loss = self._rows.mean(0, self._rows.problem.full)
+        return max([loss.z, *(self._tests.mean(*test).z for test in self._tests.planned)]) > PROMISING
+
+    def _is_complete(self) -> bool:
+        return len(self._rows.returned(*self._cells())) == self._rows.problem.queries
+
+    def _cells(self) -> list[int]:
+        return [c for c in range(self._rows.problem.full + 1) if c not in self._rows.infeasible]
+
+
+def table_of_all(rows: QueryRows, queries: Ints) -> ScoreTable:
+    """The scores of queries that ran in every cell, a column for each cell; NaN where it cannot run."""
+    p = rows.problem
+    scores = np.full((len(queries), p.full + 1), np.nan)
+    ran = [c for c in range(p.full + 1) if c not in rows.infeasible]
+    filled = rows.table(ran, queries)
+    scores[:, ran] = filled.scores
+    judge = rows.verdicts.noise(queries, np.arange(p.full + 1))
+    return ScoreTable(scores, filled.weights, filled.clusters, filled.population, judge)

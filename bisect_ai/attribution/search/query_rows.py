@@ -5,7 +5,7 @@ difference of two cells is taken on the queries that ran in both, so that answer
 
 A query that is asked again in a cell (`again`) has there the mean of its scores.
 
-**Everything that comes back is an outcome.** A call that failed is the worst score (`missing.score_ends`): an axis that makes answers
+**Everything that comes back is an outcome.** A call that failed is the worst score (`inference.score_ends`): an axis that makes answers
 fail costs quality. An answer that the scorer gave no score, and one that rests on a tool call which the log does not have, are
 censored: their pairs are left out. How much the verdict rests on either is said by bounds (`gaps`).
 """
@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints, Outcome, Problem, Trial
-from bisect_ai.attribution.stats.inference import ScoreTable
-from bisect_ai.attribution.stats.missing import score_ends
+from bisect_ai.attribution.stats.inference import ScoreTable, score_ends
 from bisect_ai.attribution.stats.verdicts import Verdicts
 
 
@@ -45,7 +44,7 @@ class Mean:
         return ((self.value - size) ** 2 - self.value**2) / (2 * self.error**2)
 
 
-NOTHING = Mean(0.0, math.inf, 0)
+NOTHING = Mean(0.0, math.inf, 0)  # of no queries: an infinite error claims nothing
 
 
 class QueryRows:
@@ -54,37 +53,37 @@ class QueryRows:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.verdicts = Verdicts()
+        # Queries begun.
         self.asked = 0
-        """Queries begun."""
+        # Trials asked for.
         self.spent = 0
-        """Trials asked for."""
+        # Trials under way.
         self.out = 0
-        """Trials under way."""
+        # Trials asked for by when the last of those that `fill` queued is.
         self._filled = 0
-        """Trials asked for by when the last of those that `fill` queued is."""
+        # The first so many queries ran under good and bad, and inner cells were tried on those of them that broke.
         self.explored = 0
-        """The first so many queries ran under good and bad, and inner cells were tried on those of them that broke."""
+        # Cell to (queries,) 1 where it ran because the query broke: that says nothing of the other queries.
         self._chosen: dict[int, Ints] = {}
-        """Cell to (queries,) 1 where it ran because the query broke: that says nothing of the other queries."""
         self.infeasible = set(problem.infeasible)
+        # Trials by cell.
         self.runs: dict[int, int] = {}
-        """Trials by cell."""
+        # Trials without a score by cell.
         self.errors: dict[int, int] = {}
-        """Trials without a score by cell."""
+        # How often every query was asked again.
         self.passes = 0
-        """How often every query was asked again."""
+        # Whether a query that was asked again in a cell had another score.
         self.varied = False
-        """Whether a query that was asked again in a cell had another score."""
+        # Cell to (queries,) the sum of the scores.
         self._sums: dict[int, Floats] = {}
-        """Cell to (queries,) the sum of the scores."""
+        # Cell to (2, queries) scores, and calls that failed.
         self._counts: dict[int, Ints] = {}
-        """Cell to (2, queries) scores, and calls that failed."""
+        # Cell to (queries,) 1 where there is an outcome: a score, or a call that failed.
         self._known: dict[int, Ints] = {}
-        """Cell to (queries,) 1 where there is an outcome: a score, or a call that failed."""
+        # Cell to (queries,) 1 where something came back, censored or not.
         self._returned: dict[int, Ints] = {}
-        """Cell to (queries,) 1 where something came back, censored or not."""
+        # Cells in which calls failed.
         self._failures: set[int] = set()
-        """Cells in which calls failed."""
         self._queue: deque[Trial] = deque()
         self._done: set[tuple[int, int]] = set()
         self._repeated: set[Trial] = set()

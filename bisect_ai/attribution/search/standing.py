@@ -20,7 +20,7 @@ from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
 START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
 SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs on the first queries
-LEAST_WEIGHT = 0.04
+LEAST_WEIGHT = 0.04  # of alpha: an axis that looks innocent at first can still be proved guilty
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
 LEFT_OVER = (

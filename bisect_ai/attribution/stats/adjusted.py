@@ -155,6 +155,7 @@ def _log_normal(x: Floats) -> Floats:
     """(k,) logarithms of the normal distribution function, by erfc."""
     tails = np.array([0.5 * math.erfc(-each / math.sqrt(2)) for each in x.tolist()])
     far = -0.5 * x**2 - np.log(np.maximum(-x, 1.0) * math.sqrt(2 * math.pi))
+    # Below it floats lose digits, and the expansion for far tails is accurate.
     return np.where(tails > 1e-290, np.log(np.maximum(tails, 1e-300)), far)
 
 

@@ -99,6 +99,7 @@ def _variance(scores: Floats, step: int, cluster: Ints | None) -> float:
     own = float(left @ left) / len(left) + 1.0 / len(left) * 0.25
     whole = len(left) // BATCH * BATCH
     batches = left[:whole].reshape(-1, BATCH).mean(1) if whole else np.zeros(0)
+    # The variance of fewer batches is off by a third.
     spread = [BATCH * float(batches.var()) / own] if len(batches) >= 20 else []
     if cluster is not None:
         pulls = cluster_sums(left, cluster)

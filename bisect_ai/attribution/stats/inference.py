@@ -384,3 +384,13 @@ def regression_terms(axes: Sequence[str], cells: Ints) -> dict[str, Floats]:
                 if np.allclose(column, sign * columns[place]):
                     names[place] += f" = {'-' * (sign < 0)}{name}"
     return dict(zip(names, columns, strict=True))
+
+
+def score_ends(declared: tuple[float, float] | None, lowest: float, highest: float) -> tuple[float, float]:
+    """The lowest and the highest score there can be: as declared, else 0 and 1 (or -1 and 0) where all lie between, else those seen."""
+    if declared is not None:
+        return declared
+    for low, high in ((0.0, 1.0), (-1.0, 0.0)):
+        if low <= lowest and highest <= high:
+            return low, high
+    return lowest, highest

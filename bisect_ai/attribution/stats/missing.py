@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints, cluster_numbers
-from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable, estimate
+from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable, estimate, score_ends
 
 Bools = NDArray[np.bool_]
 # The part of the queries that must be complete for the others to be left out.
@@ -31,16 +31,6 @@ LEANS = 0.01
 SAME = 1e-6
 # Share of missing answers that needs no bounds, if it does not differ between the releases.
 FEW = 0.03
-
-
-def score_ends(declared: tuple[float, float] | None, lowest: float, highest: float) -> tuple[float, float]:
-    """The lowest and the highest score there can be: as declared, else 0 and 1 (or -1 and 0) where all lie between, else those seen."""
-    if declared is not None:
-        return declared
-    for low, high in ((0.0, 1.0), (-1.0, 0.0)):
-        if low <= lowest and highest <= high:
-            return low, high
-    return lowest, highest
 
 
 def with_failures(scores: Floats, failed: Bools, declared: tuple[float, float] | None) -> Floats:
@@ -163,6 +153,7 @@ def bound_loss(
 
     counts = [[int(gap.sum()), int((~gap).sum())] for gap in gaps]
     shares = [float(gap.mean()) for gap in gaps]
+    # A point of difference moves no verdict, however certain it is.
     leans = stats.fisher_exact(counts).pvalue < LEANS and abs(shares[0] - shares[1]) > 0.01
     if len(good) < 2 or not (max(shares) > FEW or leans):
         return None

@@ -30,7 +30,7 @@ GROWTH = 1.25
 FIRST = 12
 # The part of alpha that the planned looks spend; the rest is left for the end.
 EARLY = 0.8
-_EDGES = np.linspace(-8.0, 8.0, 321)
+_EDGES = np.linspace(-8.0, 8.0, 321)  # bins of a twentieth of a standard error; beyond 8 lies a chance of 1e-15
 _MIDDLES = (_EDGES[1:] + _EDGES[:-1]) / 2
 
 
@@ -45,7 +45,7 @@ def standardised(differences: Floats, clusters: Ints | None = None) -> float:
         return 0.0
     size = np.abs(moved)
     total = float(moved.sum())
-    if size.max() - size.min() <= 1e-12 * size.max():
+    if size.max() - size.min() <= 1e-12 * size.max():  # all differences are of one size: the sign test is exact
         worse = int((moved > 0).sum())
         p = float(bdtrc(worse - 1, n, 0.5)) if worse else 1.0
     elif len(x) < 3:
@@ -53,7 +53,7 @@ def standardised(differences: Floats, clusters: Ints | None = None) -> float:
     else:
         error = float(x.std(ddof=1)) * math.sqrt(len(x))
         p = max(float(stdtr(len(x) - 1, -total / error)) if error > 0 else 0.0, 0.5**n)
-    return float(-ndtri(min(max(p, 1e-15), 1 - 1e-12)))
+    return float(-ndtri(min(max(p, 1e-15), 1 - 1e-12)))  # an infinite quantile could not be averaged
 
 
 class SequentialTests:
@@ -194,10 +194,10 @@ class LossBelow:
         self.shown = z > _look_bounds(tuple(self._taken), len(self._schedule), self._alpha / EARLY, False)[-1]
 
 
-STAKES = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
 # Parts of the wealth that are bet, and what each starts with: half of all on the largest, which settles answers that repeat
 # exactly in 7 pairs instead of 8 with equal shares. Proofs of losses of 5 to 100 points take 1.2 to 1.6 times the pairs that
 # the best single stake for each would take (tests/quality/test_stakes.py).
+STAKES = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
 PURSES = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.5])
 
 

@@ -107,7 +107,7 @@ def _smallest_effect(problem: Problem, queries: int, cells: int) -> float:
 
 def _adaptive_size(problem: Problem) -> Size:
     calls = min(problem.budget, problem.queries << problem.k)
-    scale = 1 + 0.125 * max(0, problem.k - 4)
+    scale = 1 + 0.125 * max(0, problem.k - 4)  # as the next two from bench_adaptive, see above
     seen = 0.18 * (calls / (400 * scale)) ** (-1 / 1.26)
     usual = round(400 * scale * 1.8**1.26)
     return Size(calls, problem.queries, 1 << problem.k, min(max(seen, problem.tolerance), 1.0), min(calls, usual))

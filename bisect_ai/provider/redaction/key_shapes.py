@@ -24,9 +24,9 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 REDACTED = "[redacted]"
-_LETTERS_ONLY = re.compile(r"[A-Za-z]{1,11}")
-_LEAST = 6
-_CUT = 16
+_LETTERS_ONLY = re.compile(r"[A-Za-z]{1,11}")  # values that may be ordinary words: hidden as whole words only
+_LEAST = 6  # an encoded form shorter than this stands in ordinary text by chance
+_CUT = 16  # characters at either end of a long value that are hidden by themselves
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ def _in_base64(raw: bytes, encode: object) -> Iterator[str]:
         yield text[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
 
 
-_SHORTEST_WORD = 20
+_SHORTEST_WORD = 20  # shorter words hold no key of the patterns below (AWS has 20 characters)
+# Patterns see parts of long words, so that their time stays linear; no key is longer than the overlap.
 _LONGEST_WORD, _OVERLAP = 2048, 512
 _WORD = re.compile(rf"[^\s\"'`,;<>(){{}}\[\]|\\]{{{_SHORTEST_WORD},}}")
 # Of detect-secrets' plugins those whose shape alone is telling (so no entropy, keywords, addresses) and which are quick on
@@ -115,6 +116,7 @@ _PLUGINS = {
     "telegram_token": "TelegramBotTokenDetector",
     "twilio": "TwilioKeyDetector",
 }
+# Keys of model providers and others that detect-secrets does not know, or knows too slowly.
 _OWN = re.compile(
     r"(?<![A-Za-z0-9])(?:"
     r"sk-(?:ant|proj|svcacct|admin|or-v1|lf)-[A-Za-z0-9_-]{16,}"  # Anthropic, OpenAI, OpenRouter, Langfuse
@@ -126,23 +128,28 @@ _OWN = re.compile(
     r"|lsv2_[a-z]{2}_[A-Za-z0-9_]{30,}|whsec_[A-Za-z0-9+/=]{20,}|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}|xapp-\d-[A-Za-z0-9-]{20,}"
     r")|(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*"  # JSON Web Token
 )
+# Addresses of chats: whoever has one can write there.
 _HOOK = re.compile(
     r"https?://(?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/webhooks|[\w.-]{1,60}\.webhook\.office\.com/webhookb2"
     r"|outlook\.office\.com/webhook|hooks\.zapier\.com/hooks|chat\.googleapis\.com/v1/spaces)/[\w./?=&%@:~+-]{8,}",
     re.IGNORECASE,
 )
-_PASSWORD = re.compile(r"(?<=://)([^\s/@:\"'<>]{0,128}):([^\s/@\"'<>]{1,256})@")
+_PASSWORD = re.compile(r"(?<=://)([^\s/@:\"'<>]{0,128}):([^\s/@\"'<>]{1,256})@")  # user:password@ in an address
 _FIELDS = (
     r"(?:api[-_]?key|passw(?:or)?d|passphrase|(?:access|auth|refresh|bearer)[-_]?token|secret|private[-_]?key|access[-_]?key)"
 )
+# A credential in the query of an address.
 _QUERY = re.compile(rf"([?&][\w.-]{{0,32}}(?:{_FIELDS}|token|signature|sig|key)=)([^&\s\"'<>#\\]{{8,4096}})", re.IGNORECASE)
+# A credential as a member of JSON, or of what Python prints.
 _MEMBER = re.compile(
     rf"({_FIELDS}(?:[-_]?key)?(?:\\{{0,7}}[\"']{{1,2}})?\s{{0,4}}[:=]\s{{0,4}}\\{{0,7}}[\"']{{0,2}})"
     r"([^\"'\\\s,;&]{6,4096})",
     re.IGNORECASE,
 )
 _NAMING = ("key", "passw", "passphrase", "token", "secret", "sig")
+# The value of an authorization header.
 _SCHEME = re.compile(r"\b((?:bearer|basic)\s{1,4})([A-Za-z0-9._~+/=-]{12,})", re.IGNORECASE)
+# A private key, its end missing where the text was cut.
 _PEM = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s]|\\+[rn])*+"
     r"(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)?"
@@ -281,11 +288,11 @@ COMMON = re.compile(
 SHORTEST = 6
 # Characters from which a mixture of letters and digits is taken for chosen by a machine.
 RANDOM = 12
-LETTERS = 16
-_NUMBER = re.compile(r"[\d.,:_/+\sTZeE-]{1,40}")
-_MOST_DIGITS = 19
-_DRIVE = re.compile(r"(?:~|\.{0,2}|[A-Za-z]:)(?:[/\\][\w. @+-]{1,48})+[/\\]?(?::.*)?")
-_WHOLE_PATH = re.compile(r"[A-Za-z0-9+=]{20,}")
+LETTERS = 16  # without digits more are asked for: names of classes are mixtures of cases too
+_NUMBER = re.compile(r"[\d.,:_/+\sTZeE-]{1,40}")  # numbers, dates, times, versions, addresses of IPv4
+_MOST_DIGITS = 19  # digits of a 64-bit number; longer ones may be credentials
+_DRIVE = re.compile(r"(?:~|\.{0,2}|[A-Za-z]:)(?:[/\\][\w. @+-]{1,48})+[/\\]?(?::.*)?")  # paths below home, a folder or a drive
+_WHOLE_PATH = re.compile(r"[A-Za-z0-9+=]{20,}")  # a part of a path that looks like base64 is none of a file
 
 
 def is_ordinary(value: str) -> bool:

@@ -20,7 +20,7 @@ from bisect_ai.queries.formats.field_table import (
     said_message,
     take,
 )
-from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.traces import PART, Call, Dialect, Kind, Made, Span, records, trace_records
 
 ROW = {
@@ -138,7 +138,7 @@ CALL = {
 }
 OF_CALL = {"run_id": ("wb_run_id",), "run_name": ("display_name",), "cluster": ("thread_id",), "model": ("inputs.model",)}
 EXAMPLE = ".predict_and_score"
-OP = re.compile(r"(?:^|/op/)([^/:]+)(?::([\w*-]+))?$")
+OP = re.compile(r"(?:^|/op/)([^/:]+)(?::([\w*-]+))?$")  # Weave's reference to a function: its name, and its version
 
 
 def _suits_call(_path: str, value: Value) -> bool:

@@ -40,6 +40,7 @@ RUN = {
     "run_name": ("identifier", "testFile", "datasetAlias"),
     "run_at": ("createdAt",),
 }
+# The run is told by the time in the name of its file alone.
 STAMP = re.compile(r"(?P<run_at>\d{4}-?\d\d-?\d\d[T_]\d\d-?\d\d-?\d\d)")
 # The columns of a ragas sample; all other numbers are scores.
 SAMPLE = {"user_input", "response", "retrieved_contexts", "reference", "reference_contexts", "rubrics"}

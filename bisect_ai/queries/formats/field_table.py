@@ -101,7 +101,7 @@ def newest(values: Sequence[Value], key: str, stamp: str) -> tuple[list[Value], 
     return list(kept.values()), len(values) - len(kept)
 
 
-_TIME = re.compile(r"[T_](\d\d)-?(\d\d)-?(\d\d)")
+_TIME = re.compile(r"[T_](\d\d)-?(\d\d)-?(\d\d)")  # a time in the name of a file, which may hold no colon
 # Where a traced function's output has its one text.
 ANSWER_KEYS = ("output", "answer", "response", "text", "result", "content", "completion", "generated_text", "return")
 

@@ -23,6 +23,7 @@ from bisect_ai.queries.normalise import score_of
 from bisect_ai.queries.record_accounting import OLD_PROMPT
 from bisect_ai.queries.traces import FRAGMENT, PART, Call, Made, records
 
+# Samples_<task>_<time>.jsonl.
 NAMED = re.compile(r"samples_(?P<run_name>.+)_(?P<run_at>\d{4}-\d\d-\d\d(?:T[\d.:-]+\d)?)\.jsonl?")
 KNOWN = {
     *("doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"),

@@ -12,7 +12,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, rest, take
 from bisect_ai.queries.messages import Message, answer_of, asked_at, read_messages, tool_results
 from bisect_ai.queries.traces import Call, Made, records
-from bisect_ai.queries.unpack import damage, member_stream
+from bisect_ai.queries.unpack import MAX_RATIO, damage, member_stream
 
 EVAL = {
     "model": ("model",),
@@ -37,10 +37,9 @@ SAMPLE = {
     "at": ("started_at",),
 }
 CONTENT = {"": ("input", "messages", "output", "scores", "events", "events_data", "attachments", "uuid")}
-GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
+GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # as Inspect's own `value_to_float`: correct, incorrect, partial, no answer
 # Bytes of one unpacked member, the most: beyond it an archive is a bomb.
 MAX_MEMBER = 256 * 2**20
-MAX_RATIO = 1_000
 HEADERS = ("header.json", "_journal/start.json")
 ATTACHED = "attachment://"
 

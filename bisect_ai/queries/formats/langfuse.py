@@ -14,7 +14,7 @@ from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, f
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.traces import Call, Dialect, Kind, Made, Span, trace_records
 from bisect_ai.queries.values import embedded, unquoted
 

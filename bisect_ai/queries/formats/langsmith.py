@@ -21,7 +21,7 @@ from bisect_ai.queries.formats.field_table import (
     take,
 )
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.traces import Call, Dialect, Kind, Made, Span, records, trace_records
 
 RUN = {

@@ -12,7 +12,7 @@ from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, f
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, read_messages
 from bisect_ai.queries.normalise import TRUNCATED, lost_in_text
-from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.traces import NOT_ASKED, REDACTED, REDACTION_MARKS, Call, Made, records
 
 FIELDS = {

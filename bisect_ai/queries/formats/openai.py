@@ -11,7 +11,7 @@ from typing import Any
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, read_messages
-from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.traces import FRAGMENT, NOT_ASKED, PART, Call, Made, records
 
 REQUEST = ("body", "params", "request.body", "request")

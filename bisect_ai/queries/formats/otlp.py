@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from bisect_ai.queries.documents import expanded
 from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, rest, take
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
-from bisect_ai.queries.records import DUPLICATE
+from bisect_ai.queries.sample import DUPLICATE, EPOCH
 from bisect_ai.queries.traces import FRAGMENT, PART, Call, Dialect, Kind, Made, Span, trace_records
 from bisect_ai.queries.values import embedded, unquoted
 
@@ -191,7 +191,6 @@ SPANS = frozenset(
 LOGS = frozenset(f"{outer}scopeLogs.item.logRecords.item" for outer in OUTER)
 FLAT_SPANS = frozenset({"item", "data.item", ""})
 HOLDERS = {"resourceSpans", "resourceLogs", "scopeSpans", "scopeLogs", "instrumentationLibrarySpans"}
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _is_otlp(path: str, value: Value) -> bool:
@@ -288,7 +287,7 @@ def _otlp_event(value: Mapping[str, Any], resource: Mapping[str, Any]) -> Value:
 def instant(nanoseconds: Any) -> Any:
     """Nanoseconds since 1970 as ISO text in UTC; text that is no number as it is."""
     text = str(nanoseconds or "")
-    if not text.isdecimal() or len(text) > 20:
+    if not text.isdecimal() or len(text) > 20:  # nanoseconds of 64 bits have 20 digits at most
         return nanoseconds
     try:
         return (EPOCH + timedelta(microseconds=int(text) // 1000)).isoformat()

@@ -132,7 +132,7 @@ ROWS, BODY, HEAD, PROMPTS = "results.results.item", "results.table.body.item", "
 # Assertions whose value is what the answer should be or hold.
 COMPARED = {"equals", "contains", "icontains", "starts-with", "similar", "levenshtein"}
 REPEAT = "repeat of another record"
-_PLACEHOLDER = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")
+_PLACEHOLDER = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)")  # the first variable of a Nunjucks expression
 
 
 def _is_promptfoo(path: str, value: Value) -> bool:

@@ -31,9 +31,9 @@ _SAME_SETTING = (("max_tokens", "max_completion_tokens", "max_output_tokens"), (
 _SHORTEST_ANYWHERE = 16
 # Per cent of likeness (rapidfuzz `partial_ratio`) from which on a text that is not found word for word is taken to be there.
 _LIKE = 60.0
-_LONGEST_COMPARED = 20_000
-_PARTS = re.compile(r"\s+")
-_VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")
+_LONGEST_COMPARED = 20_000  # characters: the comparison takes their product
+_PARTS = re.compile(r"\s+")  # texts are compared but for their white space
+_VARIABLE = re.compile(r"(\{\{\s*\w+\s*\}\}|\{\w+\})")  # variables of a prompt in either notation
 # Characters of a template besides its variables: with fewer, any text would be one of its fillings.
 _FEWEST_LITERAL = 8
 _WRITTEN = ("system", "user")
@@ -90,11 +90,11 @@ class WireCell:
         tools = {axis: tools_by_name(axes.get(axis)) for axis in {str(p.place[0]) for p in pieces if p.kind == "tool"}}
         self._tools = [(piece, tools[str(piece.place[0])]) for piece in pieces if piece.kind == "tool"]
         self._texts_of = {id(tool): json.dumps(tool) for each in tools.values() for tool in each.values()}
+        # Names of the pieces that are not as in the bad release, which the program is taken to be.
         self.needed = frozenset(
             [piece.name for piece, value in (*self._texts, *self._values) if value != piece.bad]
             + [piece.name for piece, composed in self._tools if piece.bad != _first(composed, piece)]
         )
-        """Names of the pieces that are not as in the bad release, which the program is taken to be."""
 
     def compose(self, body: Body, shape: RequestShape, seen: SeenOnWire) -> None:
         """Give a request what the cell has. What cannot be is noted in `seen`."""

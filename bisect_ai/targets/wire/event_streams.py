@@ -121,8 +121,8 @@ class _Rewritten:
 
     def __init__(self, said: dict[str, tuple[Any, str]]) -> None:
         self._said = said
+        # Place of a call in the stream to its id.
         self._ids: dict[Key, str] = {}
-        """Place of a call in the stream to its id."""
         self._put: set[str] = set()
 
     def line(self, line: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, json_object
 from bisect_ai.errors import BisectError
-from bisect_ai.provider.failure_text import describe
+from bisect_ai.provider.redaction import describe
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
 from bisect_ai.targets.wire.event_streams import changed_stream, whole_answer
@@ -34,7 +34,7 @@ from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_p
 
 # Of one request of a program's.
 MOST_BYTES = 64 << 20
-_READY_SECONDS = 10.0
+_READY_SECONDS = 10.0  # of a loop in a thread of our own: it is there in milliseconds, or never
 
 
 @dataclass

@@ -20,8 +20,8 @@ from typing import Any
 from bisect_ai.canonical import BadRecord, digest, parse_json, plain
 from bisect_ai.errors import BisectError, ConfigError, Infeasible, ReleaseError, TargetFailure
 from bisect_ai.provider.completion import Completions
-from bisect_ai.provider.failure_text import line_of
 from bisect_ai.provider.prices import checked_prices, total
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.retry import Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query

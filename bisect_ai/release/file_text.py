@@ -1,4 +1,6 @@
-"""Reading files that a release names: regular files inside one folder, opened once, of bounded size, as exact UTF-8 text.
+"""Text of files: read exactly, and quoted safely in messages (`shown`, `excerpt`, `turn`: redacted, one line, cut).
+
+Files are regular ones inside one folder, opened once, of bounded size, as exact UTF-8 text.
 
 A path inside a release may come from others (a snapshot, a download), so it never leaves the release's root, whatever
 it is written as; the path of the release file itself is the user's own and is only read carefully.
@@ -6,22 +8,27 @@ it is written as; the path of the release file itself is the user's own and is o
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release.quoting import shown
+from bisect_ai.provider.redaction import redact, redact_all
 
 # The largest file that is read: 64 MiB.
 MAX_BYTES = 64 << 20
 # The most text that one folder or table may hold: 512 MiB.
 MAX_FOLDER_BYTES = 512 << 20
-MAX_FOLDER_FILES = 200_000
+MAX_FOLDER_FILES = 200_000  # a corpus has fewer; more is a home or a dependency folder named by mistake
+LONGEST = 80  # characters of a name in an error
+LONGEST_PATH = 240  # of a path, which is of no use when it is cut
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")
+_FOREIGN = re.compile(r"[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]*://")  # a drive of Windows, or an address
 
 
 def read_text(path: Path, *, error: type[InputError] = ReleaseError) -> str:
@@ -44,20 +51,6 @@ def read_bytes(path: Path, *, error: type[InputError] = ReleaseError) -> bytes:
     if len(data) > MAX_BYTES:
         raise error(f"cannot read {shown(path)}: it is larger than {MAX_BYTES >> 20} MiB; split it or keep texts in files")
     return data
-
-
-def decode_utf8(data: bytes, name: str | Path, *, error: type[InputError] = ReleaseError) -> str:
-    """`data` as UTF-8 text. Raises `error` for UTF-16, NUL bytes and anything else that is not text."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise error(f"cannot read {shown(name)}: it is UTF-16 text; save it as UTF-8")
-    line = data.count(b"\n", 0, max(0, data.find(b"\0"))) + 1
-    if b"\0" in data:
-        raise error(f"cannot read {shown(name)}, line {line}: it has a NUL byte, so it is no text; name a text file")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as bad:
-        line = data.count(b"\n", 0, bad.start) + 1
-        raise error(f"cannot read {shown(name)}, line {line}: it is not UTF-8 text; save it as UTF-8") from bad
 
 
 def path_inside(root: Path, folder: Path, written: str) -> Path:
@@ -154,3 +147,59 @@ def _failure_reason(failure: Exception) -> str:
     if isinstance(failure, OSError) and failure.strerror:
         return failure.strerror.lower()
     return str(failure)
+
+
+def shown(value: object) -> str:
+    """`value` quoted on one line, control characters escaped, cut when long (a path at its front): fit for any message."""
+    text = repr(redact(str(value)))
+    if isinstance(value, Path):
+        return text if len(text) <= LONGEST_PATH else f"{text[0]}…{text[-LONGEST_PATH:]}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…{text[-1]}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'axes'?` when a known word is near, else the list of known words."""
+    words = list(known)
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {shown(near[0])}?" if near else f"; known here: {', '.join(words)}"
+
+
+def excerpt(value: Any, *, start: int = 0, width: int = 60) -> str:
+    """One line of `value` from character `start` on, quoted when it is text."""
+    return _quoted_excerpt(redact_all(value), start=start, width=width)  # before it is cut: half a key does not look like one
+
+
+def _quoted_excerpt(value: Any, *, start: int, width: int = 60) -> str:
+    if not isinstance(value, str):
+        line = json.dumps(value, ensure_ascii=False)
+        return line if len(line) <= width else f"{line[: width - 1]}…"
+    begin = max(0, start - width // 3) if len(value) > width else 0
+    line = " ".join(value[begin : begin + 4 * width].split())
+    cut = f"{line[: width - 1]}…" if len(line) > width else line
+    return f"“{'…' if begin else ''}{cut}”"
+
+
+def turn(before: Any, after: Any) -> str:
+    """`before → after` on one line, both cut around their first difference."""
+    before, after = redact_all(before), redact_all(after)
+    start = _first_difference(before, after) if isinstance(before, str) and isinstance(after, str) else 0
+    return f"{_quoted_excerpt(before, start=start)} → {_quoted_excerpt(after, start=start)}"
+
+
+def _first_difference(before: str, after: str) -> int:
+    length = min(len(before), len(after))
+    return next((i for i in range(length) if before[i] != after[i]), length)
+
+
+def decode_utf8(data: bytes, name: str | Path, *, error: type[InputError] = ReleaseError) -> str:
+    """`data` as UTF-8 text. Raises `error` for UTF-16, NUL bytes and anything else that is not text."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise error(f"cannot read {shown(name)}: it is UTF-16 text; save it as UTF-8")
+    line = data.count(b"\n", 0, max(0, data.find(b"\0"))) + 1
+    if b"\0" in data:
+        raise error(f"cannot read {shown(name)}, line {line}: it has a NUL byte, so it is no text; name a text file")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as bad:
+        line = data.count(b"\n", 0, bad.start) + 1
+        raise error(f"cannot read {shown(name)}, line {line}: it is not UTF-8 text; save it as UTF-8") from bad
