@@ -62,6 +62,10 @@ class HeldBack(BisectError):
     exit_code = 4
 
 
+class HeldByLimit(HeldBack):
+    """It was a limit that asked for the wait, not an outage."""
+
+
 @dataclass
 class Headroom:
     """How many times its starting concurrency a target may have under way, as the limits leave room that responses tell of.
@@ -151,7 +155,7 @@ class RateLimiter:
                 async with asyncio.timeout(max(until - now, 0.0)):
                     await self._in_turn(until)
             except TimeoutError:
-                raise HeldBack("the provider's rate limit leaves no room before the deadline; nothing was sent") from None
+                raise HeldByLimit("the provider's rate limit leaves no room before the deadline; nothing was sent") from None
         ticket = Ticket(self._epoch, self._issued + 1, monotonic())
         self._since = self._since if self._issued else ticket.at
         self._issued, self._sent = ticket.number, self._sent + 1
@@ -194,7 +198,7 @@ class RateLimiter:
             while (wait := self._wait(monotonic())) > 0:
                 if monotonic() + wait > until:
                     asked = f"{wait:.0f} s more" if wait < _YEAR else f"{min(wait / _YEAR, 999):.0f} years and more"
-                    raise HeldBack(f"the provider's rate limit asks to wait {asked}; nothing was sent")
+                    raise HeldByLimit(f"the provider's rate limit asks to wait {asked}; nothing was sent")
                 await asyncio.sleep(wait)
             if self.rate is not None:
                 self._next = max(self._next, monotonic()) + 1 / self.rate

@@ -23,7 +23,7 @@ from bisect_ai.canonical import json_or
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.provider.limit_headers import asked_wait, fate, money_is_gone
-from bisect_ai.provider.rate_limit import Breaker, Headroom, HeldBack, RateLimiter, Ticket
+from bisect_ai.provider.rate_limit import Breaker, Headroom, HeldBack, HeldByLimit, RateLimiter, Ticket
 from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.provider.transport import Exchanged, watched
 
@@ -165,13 +165,13 @@ class Wire:
             except _Again as again:
                 told.append(again)
             except (CapReached, HeldBack) as ended:
-                if told:
+                if told and isinstance(ended, CapReached | HeldByLimit):  # an outage tells the last failure itself
                     line = f"{told[-1].line} (after {_attempts(len(told))}; {ended})"
                     raise CallFailed(line, outcome=told[-1].outcome) from ended
                 if isinstance(ended, CapReached):
                     raise
                 whose = "" if self._patient else f"{route.provider}: "  # a target's answer says where it went
-                raise CallFailed(f"{type(ended).__name__}: {whose}{ended}") from ended
+                raise CallFailed(f"{HeldBack.__name__}: {whose}{ended}") from ended
             wait = told[-1].wait
             if wait is None:
                 wait = self._rng.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (number - 1)))

@@ -102,18 +102,18 @@ class Shape:
 
     def get(self, row: Row, name: str) -> Any:
         """The value of our field `name`, through the column map; None when the row has no such column."""
+        return self._labelled(self.labels, row) if name == "release" and self.labels else self._logged(row, name)
+
+    def _logged(self, row: Row, name: str) -> Any:
         column = self.columns.get(name, name)
-        if name in ("release", "at"):
-            if name == "release" and self.labels is not None:
-                return self._labelled(self.labels, row)
-            if name == "at" and missing(row.get(column)) and "run_at" in row and "." not in column:
-                return row["run_at"]
+        if name == "at" and missing(row.get(column)) and "run_at" in row and "." not in column:
+            return row["run_at"]
         if column in row:
             return row[column]
         return _reach(row, column) if "." in column else None
 
     def _labelled(self, labels: Labels, row: Row) -> str | None:
-        value = self.get(row, labels.by)
+        value = self._logged(row, labels.by)
         return labels.label(None if missing(value) else text_of(value))
 
     def scores(self, row: Row) -> dict[str, float]:

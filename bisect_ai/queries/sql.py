@@ -219,8 +219,10 @@ class Columns:
 
     def _text(self, field: str) -> str:
         """The field as text; NULL when it is missing or empty."""
-        if field == "release" and self._shape.labels is not None:
-            return self._labelled(self._shape.labels)
+        labels = self._shape.labels
+        return self._labelled(labels) if field == "release" and labels is not None else self._logged_text(field)
+
+    def _logged_text(self, field: str) -> str:
         column = self._shape.columns.get(field, field)
         if column == "file" and "file" not in self._types:
             return _case_of_values(FILE, self._files)
@@ -236,7 +238,9 @@ class Columns:
         if labels.by == "file" and "file" not in self._types:
             named = {path: found for path, name in self._files.items() if (found := labels.label(name)) is not None}
             return _case_of_values(FILE, named)
-        cases = " ".join(f"WHEN {self._text(labels.by)} GLOB {literal(p)} THEN {literal(name)}" for name, p in labels.patterns)
+        cases = " ".join(
+            f"WHEN {self._logged_text(labels.by)} GLOB {literal(p)} THEN {literal(name)}" for name, p in labels.patterns
+        )
         return f"(CASE {cases} END)"
 
     def _json(self, field: str) -> str | None:

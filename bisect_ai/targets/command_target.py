@@ -29,7 +29,7 @@ from bisect_ai.targets.cells import LOCKS, CellFolders
 from bisect_ai.targets.http_target import ANSWERS, read_answer, sent_columns
 from bisect_ai.targets.process_pool import ProcessPool
 from bisect_ai.targets.programs import Program, ProgramEnded
-from bisect_ai.targets.target_settings import positive
+from bisect_ai.targets.target_settings import check_known, positive
 from bisect_ai.targets.workplace import Cell
 
 SETTINGS = frozenset(
@@ -227,9 +227,7 @@ def answer_in(answer: Answer, seconds: float) -> Answer:
 
 def check_program(settings: Mapping[str, Any], known: frozenset[str], key: str) -> None:
     """Raises `ConfigError` for a setting that there is not, or a command that is missing."""
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise ConfigError(f"cannot read target: {unknown[0]!r} is no setting of command; it has {', '.join(sorted(known))}")
+    check_known(settings, known, "command")
     if not settings.get(key):
         raise ConfigError(f"cannot read target: it needs `{key}`, a command line such as `python answer.py`")
 

@@ -33,7 +33,7 @@ from bisect_ai.provider.transport import Unread, posted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, joined_text, message_text, sound_scores
-from bisect_ai.targets.target_settings import Doorbell, attempts_of, positive, with_tally
+from bisect_ai.targets.target_settings import Doorbell, attempts_of, check_known, positive, with_tally
 
 # That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there.
 CONNECT_SECONDS = 10.0
@@ -74,11 +74,7 @@ class HttpTarget:
     def __init__(
         self, settings: Mapping[str, Any], *, good: Mapping[str, Any], bad: Mapping[str, Any], minutes: float | None = None
     ) -> None:
-        unknown = sorted(set(settings) - _SETTINGS)
-        if unknown:
-            raise ConfigError(
-                f"cannot read target: {unknown[0]!r} is no setting of http; it has {', '.join(sorted(_SETTINGS))}"
-            )
+        check_known(settings, _SETTINGS, "http")
         self._url, self.notices = _checked_url(settings.get("url"))
         self._send = _checked_send(settings.get("send", "flags"))
         self._headers = _checked_headers(settings.get("headers") or {})

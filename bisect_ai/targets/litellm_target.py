@@ -32,7 +32,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, unfilled
 from bisect_ai.targets.retrieval import Indexes, embedding_model
-from bisect_ai.targets.target_settings import Doorbell, address_in_environment, attempts_of, positive, with_tally
+from bisect_ai.targets.target_settings import Doorbell, address_in_environment, attempts_of, check_known, positive, with_tally
 from bisect_ai.targets.tool_results import (
     INVALID_ARGUMENTS,
     RecordedTools,
@@ -88,11 +88,7 @@ class LitellmTarget:
     is_async = True
 
     def __init__(self, settings: Mapping[str, Any], *, folder: Path, per_trial: Caps = NO_CAPS) -> None:
-        unknown = sorted(set(settings) - _SETTINGS)
-        if unknown:
-            raise ConfigError(
-                f"cannot read target: {unknown[0]!r} is no setting of litellm; it has {', '.join(sorted(_SETTINGS))}"
-            )
+        check_known(settings, _SETTINGS, "litellm")
         self._folder = Path(folder)
         self._max_steps = int(positive(settings, "max_steps", 6))
         self._max_tool_calls = int(positive(settings, "max_tool_calls", 64))

@@ -27,7 +27,7 @@ from bisect_ai.release.strict import read_mapping
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.http_target import read_answer, sent_columns
 from bisect_ai.targets.programs import Program, ProgramEnded
-from bisect_ai.targets.target_settings import positive
+from bisect_ai.targets.target_settings import check_known, positive
 from bisect_ai.targets.workplace import Workplace
 
 SETTINGS = frozenset({"kind", "config", "asserts", "deadline", "concurrency", "version"})
@@ -58,10 +58,9 @@ class PromptfooTarget:
     is_local = True
 
     def __init__(self, settings: Mapping[str, Any], *, folder: Path) -> None:
-        unknown = sorted(set(settings) - SETTINGS)
-        if unknown or not isinstance(settings.get("config"), str):
-            what = f"{unknown[0]!r} is no setting of promptfoo" if unknown else "it needs `config`, the file of promptfoo's"
-            raise ConfigError(f"cannot read target: {what}; it has {', '.join(sorted(SETTINGS))}")
+        check_known(settings, SETTINGS, "promptfoo")
+        if not isinstance(settings.get("config"), str):
+            raise ConfigError("cannot read target: it needs `config`, the file of promptfoo's")
         path = folder / settings["config"]
         if not path.is_file():
             raise ConfigError(f"cannot read target.config: there is no file {path}")

@@ -15,6 +15,12 @@ from bisect_ai.provider.retry import MOST_ATTEMPTS, RequestTally
 from bisect_ai.targets.answer import Answer
 
 
+def check_known(settings: Mapping[str, Any], known: frozenset[str], kind: str) -> None:
+    """Raises `ConfigError` for a setting that a kind of target does not have."""
+    if unknown := sorted(set(settings) - known):
+        raise ConfigError(f"cannot read target: {unknown[0]!r} is no setting of {kind}; it has {', '.join(sorted(known))}")
+
+
 def attempts_of(settings: Mapping[str, Any]) -> int:
     """`target.attempts`, checked."""
     attempts = positive(settings, "attempts", MOST_ATTEMPTS)

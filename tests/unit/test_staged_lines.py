@@ -79,6 +79,7 @@ def no_row_survey(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         {"columns": {"scores": {"long": "scores.length", "right": "scores.correct"}}},
         {"columns": {"input": "release", "id": "input"}, "segment": "file"},
         {"release": {"by": "user", "good": "u1*", "bad": "u*"}},
+        {"release": {"by": "release", "new": "b*", "old": "g*"}},
     ],
 )
 def test_plain_rows_are_surveyed_by_duckdb_alone(

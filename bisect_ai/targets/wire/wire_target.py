@@ -30,7 +30,7 @@ from bisect_ai.targets.command_target import environment_of, words_of
 from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.served_target import ServedPrograms
-from bisect_ai.targets.target_settings import attempts_of, positive, with_tally
+from bisect_ai.targets.target_settings import attempts_of, check_known, positive, with_tally
 from bisect_ai.targets.wire.composing import KnownTools, WireCell
 from bisect_ai.targets.wire.exchanges import (
     KEYS,
@@ -321,9 +321,7 @@ def answer_in_output(output: str, name: str) -> Answer:
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    unknown = sorted(set(settings) - SETTINGS)
-    if unknown:
-        raise ConfigError(f"cannot read target: {unknown[0]!r} is no setting of wire; it has {', '.join(sorted(SETTINGS))}")
+    check_known(settings, SETTINGS, "wire")
     if bool(settings.get("run")) == bool(settings.get("serve")):
         raise ConfigError("cannot read target: it needs `run`, a command line such as `python my_agent.py`, or `serve`")
     words_of(settings, "run" if settings.get("run") else "serve")
