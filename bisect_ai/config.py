@@ -25,14 +25,14 @@ class _Strict(BaseModel):
 class PerTrial(_Strict):
     """What one trial may spend, the most: requests to the model, USD, tokens in and out, minutes. None: no cap."""
 
+    # Requests to the model.
     calls: int | None = Field(default=None, ge=1)
-    """Requests to the model."""
+    # Money.
     usd: float | None = Field(default=None, gt=0)
-    """Money."""
+    # In and out.
     tokens: int | None = Field(default=None, ge=1)
-    """In and out."""
+    # Time.
     minutes: float | None = Field(default=None, gt=0)
-    """Time."""
 
 
 class Budget(_Strict):
@@ -42,18 +42,18 @@ class Budget(_Strict):
     None: no cap. Never crossed but for minutes: no request leaves after them, what is under way may end.
     """
 
+    # Answers of the target, failed ones too.
     calls: int = Field(default=5000, ge=2)
-    """Answers of the target, failed ones too."""
+    # Of a target on the wire: requests that its program may send.
     requests: int | None = Field(default=None, ge=1)
-    """Of a target on the wire: requests that its program may send."""
+    # Money, of judges and embeddings too.
     usd: float | None = Field(default=None, gt=0)
-    """Money, of judges and embeddings too."""
+    # In and out.
     tokens: int | None = Field(default=None, ge=1)
-    """In and out."""
+    # No request leaves after them.
     minutes: float | None = Field(default=None, gt=0)
-    """No request leaves after them."""
+    # What one trial may spend.
     per_trial: PerTrial = Field(default_factory=PerTrial)
-    """What one trial may spend."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -65,51 +65,51 @@ class Budget(_Strict):
 class Timeouts(_Strict):
     """Seconds that one answer of the target may take, and one score of a scorer; then it is a failed one."""
 
+    # Of one answer.
     target: float = Field(default=600, gt=0)
-    """Of one answer."""
+    # Of one score.
     scorer: float = Field(default=30, gt=0)
-    """Of one score."""
 
 
 class LogOptions(_Strict):
     """Where the logged queries are, how their columns are named, how many to sample."""
 
+    # A file, or a pattern such as `logs/*.jsonl`.
     path: Any = None
-    """A file, or a pattern such as `logs/*.jsonl`."""
+    # Which tool wrote it; `auto` looks.
     format: Format = "auto"
-    """Which tool wrote it; `auto` looks."""
+    # Our field to your column; other names are columns of your own.
     columns: dict[str, str | dict[str, str] | list[str]] = Field(default_factory=dict)
-    """Our field to your column; other names are columns of your own."""
+    # Column whose values are sampled in proportion, and told one by one.
     segment: str | None = None
-    """Column whose values are sampled in proportion, and told one by one."""
+    # Column of what belongs together, as a user: drawn whole.
     cluster: str | None = None
-    """Column of what belongs together, as a user: drawn whole."""
+    # Columns that tell mixed releases apart.
     versions: list[str] = Field(default_factory=list)
-    """Columns that tell mixed releases apart."""
+    # Queries to draw, at most; null: all.
     sample: int | None = Field(default=2000, ge=2)
-    """Queries to draw, at most; null: all."""
+    # At least so many queries of each segment.
     floor: int = Field(default=1, ge=1)
-    """At least so many queries of each segment."""
+    # A DuckDB condition over the log's columns.
     where: str | None = None
-    """A DuckDB condition over the log's columns."""
+    # No records before this time; UTC when no zone is given.
     since: Any = None
-    """No records before this time; UTC when no zone is given."""
+    # No records from this time on.
     until: Any = None
-    """No records from this time on."""
+    # When each release ran, for a log that does not say: label to since and until.
     windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
-    """When each release ran, for a log that does not say: label to since and until."""
+    # Labels by another column: `{by: file, good: "a*.json", bad: "b*.json"}`.
     release: dict[str, str] | None = None
-    """Labels by another column: `{by: file, good: "a*.json", bad: "b*.json"}`."""
+    # What becomes of questions that lost an image, a file or a part of their text in the log.
     on_lost: Literal["drop", "keep"] = "drop"
-    """What becomes of questions that lost an image, a file or a part of their text in the log."""
+    # The list that holds the records, in JSON with several.
     rows: str | None = None
-    """The list that holds the records, in JSON with several."""
+    # Count lines that cannot be read, instead of stopping.
     skip_bad: bool = False
-    """Count lines that cannot be read, instead of stopping."""
+    # Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more.
     independent: bool = False
-    """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""
+    # Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift.
     reuse: bool = False
-    """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
 
     @field_validator("columns")
     @classmethod
@@ -130,31 +130,31 @@ class LogOptions(_Strict):
 class Audit(_Strict):
     """How `audit` looks for a regression: the loss (score points) not to miss, with what chance, and audits a year."""
 
+    # The loss that should not be missed, in units of the metric.
     detect: float = Field(default=0.05, gt=0)
-    """The loss that should not be missed, in units of the metric."""
+    # The chance to miss it.
     miss: float = Field(default=0.1, gt=0, lt=1)
-    """The chance to miss it."""
+    # Audits that share one `alpha`.
     per_year: int = Field(default=52, ge=1)
-    """Audits that share one `alpha`."""
 
 
 class Canary(_Strict):
     """What `canary` compares: the release labels that the log has, and the lowest and highest score there can be."""
 
+    # The release to compare with, as the log names it.
     baseline: str | None = None
-    """The release to compare with, as the log names it."""
+    # The release to decide about.
     canary: str | None = None
-    """The release to decide about."""
+    # Lowest and highest possible score.
     bounds: tuple[float, float] | None = None
-    """Lowest and highest possible score."""
+    # False: lower scores are better, as for a cost.
     higher_is_better: bool | None = None
-    """False: lower scores are better, as for a cost."""
+    # Further metrics and what they may move by: `cost:+10%`, `refusal:+1p`, `latency:+0.5`, `helpful:-2p`.
     guards: list[str] = Field(default_factory=list)
-    """Further metrics and what they may move by: `cost:+10%`, `refusal:+1p`, `latency:+0.5`, `helpful:-2p`."""
+    # The part of the traffic that was meant for the canary.
     share: float | None = Field(default=None, gt=0, lt=1)
-    """The part of the traffic that was meant for the canary."""
+    # Columns that do not say who asked or what.
     ignore: list[str] = Field(default_factory=list)
-    """Columns that do not say who asked or what."""
 
 
 class SecretsOf(_Strict):
@@ -163,14 +163,14 @@ class SecretsOf(_Strict):
     `shapes`: hide what looks like a known service's key, too.
     """
 
+    # Variables whose values are hidden, whatever they are called.
     env: list[str] = Field(default_factory=list)
-    """Variables whose values are hidden, whatever they are called."""
+    # Variables that are no credential.
     ignore: list[str] = Field(default_factory=list)
-    """Variables that are no credential."""
+    # A file of values: one a line, or NAME=value.
     values_from: str | Path | None = None
-    """A file of values: one a line, or NAME=value."""
+    # Hide what looks like a known service's key.
     shapes: bool = True
-    """Hide what looks like a known service's key."""
 
     def resolved(self, folder: Path) -> Secrets:
         """With the values of the file, whose path starts from `folder`. Raises `ConfigError`: it cannot be read."""
@@ -191,14 +191,14 @@ class CanaryStudy(_Strict):
 class RepositorySettings(_Strict):
     """How git revisions are releases: the axes are paths, or a release file is read at the revision."""
 
+    # A folder of a git repository, from the settings' own: where revisions, and paths below it, are looked up.
     repo: str = "."
-    """A folder of a git repository, from the settings' own: where revisions, and paths below it, are looked up."""
+    # Of git revisions: axis to the gitignore patterns of its files.
     axes: dict[str, list[str]] = Field(default_factory=dict)
-    """Of git revisions: axis to the gitignore patterns of its files."""
+    # Of git revisions: the release file that is read at each, from `repo`.
     release: str | None = None
-    """Of git revisions: the release file that is read at each, from `repo`."""
+    # Patterns of changed files that every combination has from one side.
     pin: dict[Literal["good", "bad"], list[str]] = Field(default_factory=dict)
-    """Patterns of changed files that every combination has from one side."""
 
     @property
     def repository(self) -> RepositoryRules:
@@ -222,52 +222,52 @@ class RepositorySettings(_Strict):
 class Config(RepositorySettings):
     """Everything that `bisect.yaml` may hold; the same names are keywords of `bisect_ai.run`."""
 
+    # The release that was fine: a release file, `{git: REVISION}`, or a mapping of axes.
     good: Any
-    """The release that was fine: a release file, `{git: REVISION}`, or a mapping of axes."""
+    # The release that lost quality, likewise.
     bad: Any
-    """The release that lost quality, likewise."""
+    # The logged queries; a path alone stands for `{path: …}`.
     log: LogOptions = Field(default_factory=LogOptions)
-    """The logged queries; a path alone stands for `{path: …}`."""
+    # What answers: `{kind: litellm}` and the kinds of the targets guide.
     target: Any
-    """What answers: `{kind: litellm}` and the kinds of the targets guide."""
+    # None: the scores that the target's answers bring.
     scorers: Any = None
-    """None: the scores that the target's answers bring."""
+    # The score that decides; needed where there are several.
     metric: str | None = None
-    """The score that decides; needed where there are several."""
+    # Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean.
     tolerance: float = Field(default=0.02, ge=0)
-    """Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean."""
+    # The chance of a wrong verdict that is accepted, over the whole run.
     alpha: float = Field(default=0.05, gt=0, le=0.5)
-    """The chance of a wrong verdict that is accepted, over the whole run."""
+    # What may be spent, the most.
     budget: Budget = Field(default_factory=Budget)
-    """What may be spent, the most."""
+    # Seconds for one answer and for one score.
     timeouts: Timeouts = Field(default_factory=Timeouts)
-    """Seconds for one answer and for one score."""
+    # Go on although the target or the deciding scorer only fails.
     keep_going: bool = False
-    """Go on although the target or the deciding scorer only fails."""
+    # Which combinations are tried: chosen as answers come in, all of them, or a balanced part.
     design: Literal["adaptive", "full", "fractional"] = "adaptive"
-    """Which combinations are tried: chosen as answers come in, all of them, or a balanced part."""
+    # Axes that only run together: each list is one unit for naming and rollback.
     couplings: list[list[str]] = Field(default_factory=list)
-    """Axes that only run together: each list is one unit for naming and rollback."""
+    # Search inside the axes that are to blame: for the line, document or field.
     drill: bool = True
-    """Search inside the axes that are to blame: for the line, document or field."""
+    # How `audit` looks for a regression.
     audit: Audit = Field(default_factory=Audit)
-    """How `audit` looks for a regression."""
+    # What `canary` compares.
     canary: Canary = Field(default_factory=Canary)
-    """What `canary` compares."""
+    # What is a credential besides what looks like one.
     secrets: SecretsOf = Field(default_factory=SecretsOf)
-    """What is a credential besides what looks like one."""
+    # The folder that keeps every answer.
     store: str | Path | None = ".bisect-ai"
-    """The folder that keeps every answer."""
+    # Of the sample and of the order of trials.
     seed: int = 0
-    """Of the sample and of the order of trials."""
+    # Target calls in flight at the same time.
     concurrency: int | None = Field(default=None, ge=1, le=1024)
-    """Target calls in flight at the same time."""
+    # Worker processes that call the target.
     jobs: int | None = Field(default=None, ge=1, le=1024)
-    """Worker processes that call the target."""
+    # Where target calls run: this machine, or a cluster.
     backend: Literal["loky", "dask", "ray"] = "loky"
-    """Where target calls run: this machine, or a cluster."""
+    # Address of the cluster.
     scheduler: str | None = None
-    """Address of the cluster."""
 
     @property
     def target_seconds(self) -> float:

@@ -29,10 +29,10 @@ class ErrorBudget:
     """A run's alpha, and the part of it that each family of tests may spend."""
 
     alpha: float
+    # Family to its part of alpha; with `in_turn` they add up to 1 at most.
     parts: Mapping[str, float] = field(default_factory=dict)
-    """Family to its part of alpha; with `in_turn` they add up to 1 at most."""
+    # Parts for the families that have none yet, in the order in which they are asked.
     in_turn: Sequence[float] = ()
-    """Parts for the families that have none yet, in the order in which they are asked."""
     asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

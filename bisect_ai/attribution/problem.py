@@ -86,27 +86,28 @@ class Problem:
 
     axes: tuple[str, ...]
     queries: int
+    # Trials that may still be asked for, the most.
     budget: int
-    """Trials that may still be asked for, the most."""
+    # The smallest loss worth acting on, in score points.
     tolerance: float = 0.02
-    """The smallest loss worth acting on, in score points."""
+    # Chance of naming a wrong cause, over the whole run.
     alpha: float = 0.05
-    """Chance of naming a wrong cause, over the whole run."""
     seed: int = 0
+    # Queries in the log that the sample was drawn from; None: unknown or endless.
     population: int | None = None
-    """Queries in the log that the sample was drawn from; None: unknown or endless."""
+    # (n,) how many logged queries each sampled one stands for; None: all alike.
     weights: Floats | None = None
-    """(n,) how many logged queries each sampled one stands for; None: all alike."""
+    # (n,) cluster of each query (user, session); None: every query its own.
     clusters: Ints | None = None
-    """(n,) cluster of each query (user, session); None: every query its own."""
+    # The lowest and the highest score there can be; None: not declared.
     bounds: tuple[float, float] | None = None
-    """The lowest and the highest score there can be; None: not declared."""
+    # Cells known beforehand not to run.
     infeasible: frozenset[int] = frozenset()
-    """Cells known beforehand not to run."""
+    # Axes declared to run only together: each tuple is one unit for naming and rollback.
     couplings: tuple[tuple[int, ...], ...] = ()
-    """Axes declared to run only together: each tuple is one unit for naming and rollback."""
+    # Axis to the mask of the axes beside whose bad side alone its own bad side runs, with what these need; (): none needs
+    # any.
     needs: tuple[int, ...] = ()
-    """Axis to the mask of the axes beside whose bad side alone its own bad side runs, with what these need; (): none needs any."""
 
     @property
     def k(self) -> int:
@@ -148,10 +149,10 @@ class Estimate:
     interval: tuple[float, float] | None
     n: int
     method: str
+    # The part of the interval's variance that is a judge's own noise; None: no judge, or its noise is not known.
     judged: float | None = None
-    """The part of the interval's variance that is a judge's own noise; None: no judge, or its noise is not known."""
+    # The interval over every value that failed and missing answers might have had (Manski); None: none is needed.
     bounds: tuple[float, float] | None = None
-    """The interval over every value that failed and missing answers might have had (Manski); None: none is needed."""
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,12 @@ class Effect:
     kind: EffectKind
     estimate: Estimate
     p_adjusted: float | None
+    # Of a net effect: what it costs where it costs, score points over all queries. `estimate` is `breaks` less `mends`.
     breaks: float | None = None
-    """Of a net effect: what it costs where it costs, score points over all queries. `estimate` is `breaks` less `mends`."""
+    # Of a net effect: what it gains where it gains.
     mends: float | None = None
-    """Of a net effect: what it gains where it gains."""
+    # Of a net effect: whether the cost is proved within the run's error budget.
     proved: bool = False
-    """Of a net effect: whether the cost is proved within the run's error budget."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +186,13 @@ class CellValue:
 class Failing:
     """What a cause does to answers when it makes them fail, on the same queries with it and with it reverted."""
 
+    # Share of calls that fail with it.
     with_it: float
-    """Share of calls that fail with it."""
     without: float
+    # The part of its cost that is answers that failed, 0 to 1.
     share: float
-    """The part of its cost that is answers that failed, 0 to 1."""
+    # Queries.
     n: int
-    """Queries."""
 
 
 @dataclass(frozen=True)
@@ -201,14 +202,14 @@ class Cause:
     axes: tuple[str, ...]
     mode: Mode
     share: Estimate
+    # Set: what they cost is mainly answers that fail.
     failing: Failing | None = None
-    """Set: what they cost is mainly answers that fail."""
+    # Axes without whose bad side it does not run, so that its cost was measured beside that.
     beside_new: tuple[str, ...] = ()
-    """Axes without whose bad side it does not run, so that its cost was measured beside that."""
+    # Whether none of its axes runs without another's bad side, so that they were measured as one.
     is_unit: bool = False
-    """Whether none of its axes runs without another's bad side, so that they were measured as one."""
+    # Axes that do not run without its bad side, so that its cost was measured beside their good one.
     beside_old: tuple[str, ...] = ()
-    """Axes that do not run without its bad side, so that its cost was measured beside their good one."""
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,12 @@ class Rollback:
     axes: tuple[str, ...]
     cell: int
     value: Estimate
+    # Share of the loss that the measured cell brings back.
     restores: float | None
-    """Share of the loss that the measured cell brings back."""
+    # Of `restores`: 95 %.
     interval: tuple[float, float] | None = None
-    """Of `restores`: 95 %."""
+    # Of `axes`, those that are not to blame and go back because they cannot run without the others' bad side.
     along: tuple[str, ...] = ()
-    """Of `axes`, those that are not to blame and go back because they cannot run without the others' bad side."""
 
 
 @dataclass(frozen=True)
@@ -239,18 +240,18 @@ class Attribution:
     keep: tuple[str, ...] = ()
     effects: tuple[Effect, ...] = ()
     cells: tuple[CellValue, ...] = ()
+    # Inconclusive: sets of axes that may be the cause, with a degree of belief each.
     candidates: tuple[tuple[tuple[str, ...], float], ...] = ()
-    """Inconclusive: sets of axes that may be the cause, with a degree of belief each."""
+    # Inconclusive: how many more trials would probably settle it; None: no number can be named.
     calls_needed: int | None = None
-    """Inconclusive: how many more trials would probably settle it; None: no number can be named."""
+    # Why the verdict is what it is, one sentence.
     reason: str = ""
-    """Why the verdict is what it is, one sentence."""
+    # What a reader must know besides: aliased effects, cells that could not run, few queries.
     notes: tuple[str, ...] = ()
-    """What a reader must know besides: aliased effects, cells that could not run, few queries."""
+    # (query, cell) of the trials that were made because the query broke: they say nothing of other queries.
     chosen: frozenset[tuple[int, int]] = frozenset()
-    """(query, cell) of the trials that were made because the query broke: they say nothing of other queries."""
+    # Fits the linear model of a fixed design's scores; deferred, because statsmodels takes a second to import.
     regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
-    """Fits the linear model of a fixed design's scores; deferred, because statsmodels takes a second to import."""
 
     def withdrawn(self, reason: str | None = None) -> Attribution:
         """The same without its claims: inconclusive, with nobody named and nothing to revert or keep; `reason`: why."""
@@ -264,10 +265,10 @@ class Belief:
 
     stage: str
     loss: Estimate
+    # Axis to a degree of evidence in [0, 1] that it costs quality.
     harm: dict[str, float] = field(default_factory=dict)
-    """Axis to a degree of evidence in [0, 1] that it costs quality."""
+    # Axis to what it costs where it was tried so far, score points.
     costs: dict[str, Estimate] = field(default_factory=dict)
-    """Axis to what it costs where it was tried so far, score points."""
 
 
 class Search(Protocol):

@@ -67,8 +67,8 @@ class _Settled:
     """What may be claimed of a run, and what a reader must be warned of."""
 
     found: Attribution
+    # Nothing is claimed, for the tape's sake or because both releases answer with nothing.
     is_held: bool
-    """Nothing is claimed, for the tape's sake or because both releases answer with nothing."""
     silence: str | None
     trend: Trend | None
     tape: TapeBlock

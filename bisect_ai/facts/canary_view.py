@@ -53,8 +53,8 @@ class GuardRule:
     limit: float
     relative: bool
     falls: bool
+    # Whether it was written in points of 100.
     points: bool = False
-    """Whether it was written in points of 100."""
 
     def turned(self, values: Sequence[float | None]) -> Floats:
         """(n,) the values with more for worse, NaN for none."""
@@ -83,10 +83,10 @@ class CanaryFacts:
     found: CanaryFinding
     segment: str | None = None
     guards: Sequence[GuardRule] = ()
+    # Since when the canary loses, scores in [0, 1].
     onset: OnsetBlock | None = None
-    """Since when the canary loses, scores in [0, 1]."""
+    # When baseline and canary gave their first and last answers.
     spans: Sequence[tuple[str | None, str | None]] = ((None, None), (None, None))
-    """When baseline and canary gave their first and last answers."""
     log: LogBlock | None = None
     warnings: Sequence[str] = ()
 

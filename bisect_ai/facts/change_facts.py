@@ -46,8 +46,8 @@ class ChangeRows:
 
     rows: tuple[NamedChange, ...]
     named: tuple[NamedChange, ...]
+    # None: the run was not asked to drill, or there was nothing to tell apart.
     block: DrillBlock | None
-    """None: the run was not asked to drill, or there was nothing to tell apart."""
 
 
 def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:

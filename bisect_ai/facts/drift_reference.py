@@ -42,8 +42,8 @@ class DriftReference:
 
     scores: tuple[float, ...]
     source: str
+    # The day of the newest stored answer among them; None: all are of the log.
     stored_on: str | None = None
-    """The day of the newest stored answer among them; None: all are of the log."""
     said: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     @property

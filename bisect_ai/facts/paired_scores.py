@@ -37,8 +37,8 @@ class ScoreReader:
     sign: float
     missing: MissingScores
     lowest: float
+    # The ends of the oriented scores, as seen.
     highest: float
-    """The ends of the oriented scores, as seen."""
 
     def value(self, rows: Sequence[ResultRow]) -> float:
         """The oriented mean over a question's rows; NaN: none has a score."""

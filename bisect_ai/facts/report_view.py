@@ -54,22 +54,22 @@ class Facts:
 
     report: Report
     attribution: Attribution
+    # drift, not_reproduced or traffic, when the verdict lies outside the release.
     outside: str | None = None
-    """drift, not_reproduced or traffic, when the verdict lies outside the release."""
     drift: Estimate | None = None
     logged: LoggedLoss | None = None
+    # How many points of the logged drop went where.
     parts: Parts | None = None
-    """How many points of the logged drop went where."""
+    # Changes that the drill-down named, in full.
     named: Sequence[NamedChange] = ()
-    """Changes that the drill-down named, in full."""
     drill: DrillBlock | None = None
+    # Why each cell that cannot run does not.
     refused: Mapping[int, str] = field(default_factory=dict)
-    """Why each cell that cannot run does not."""
     segments: Sequence[Segment] = ()
+    # The cap at which the run stopped.
     stopped: str | None = None
-    """The cap at which the run stopped."""
+    # What takes the rollback's files back in git.
     command: str | None = None
-    """What takes the rollback's files back in git."""
 
     @property
     def sign(self) -> float:

@@ -40,8 +40,8 @@ class FinishedRun:
 
     run: str
     report: dict[str, Any]
+    # Run id to settings, of every run of the store.
     runs: Mapping[str, Mapping[str, Any]]
-    """Run id to settings, of every run of the store."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -111,8 +111,8 @@ class FirstScores:
 
     good: float | None = None
     bad: float | None = None
+    # The sides (good, bad) whose call failed, and was never answered.
     failed: frozenset[str] = frozenset()
-    """The sides (good, bad) whose call failed, and was never answered."""
 
 
 def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, FirstScores]:

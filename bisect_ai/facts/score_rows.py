@@ -30,20 +30,20 @@ class ScoresStudy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
+    # How they are read.
     log: LogOptions = Field(default_factory=LogOptions)
-    """How they are read."""
+    # The chance of a wrong claim.
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    """The chance of a wrong claim."""
+    # The smallest loss worth acting on.
     tolerance: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """The smallest loss worth acting on."""
+    # None: by the metric's name.
     higher_is_better: bool | None = None
-    """None: by the metric's name."""
+    # What a row without a score is.
     missing: Missing = "unscored"
-    """What a row without a score is."""
+    # What becomes of questions that lack a combination which others have.
     incomplete: Incomplete = "error"
-    """What becomes of questions that lack a combination which others have."""
+    # Of the search for segments.
     seed: int = 0
-    """Of the search for segments."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class ScoreRows:
     query: Ints
     cell: CellNumbers
     score: Floats
+    # (queries,)
     clusters: Ints | None
-    """(queries,)"""
     load_names: Callable[[], Sequence[str]]
+    # Queries.
     size: int
-    """Queries."""
 
     @cached_property
     def names(self) -> Sequence[str]:
@@ -233,14 +233,14 @@ def _query_clusters(codes: Ints, numbers: Ints, queries: int) -> Ints:
 class CrossedScores:
     """The table by query and cell."""
 
+    # (queries, cells) mean oriented scores; NaN where none.
     scores: Floats
-    """(queries, cells) mean oriented scores; NaN where none."""
+    # The same over rows that have a score.
     known: Floats
-    """The same over rows that have a score."""
+    # (queries, cells) whether there is a row.
     asked: Bools
-    """(queries, cells) whether there is a row."""
+    # (cells,) rows, and (`errors`) those without a score.
     trials: Ints
-    """(cells,) rows, and (`errors`) those without a score."""
     errors: Ints
 
 

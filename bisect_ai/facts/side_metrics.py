@@ -184,14 +184,14 @@ class Part:
     """An axis's part of a metric's change, in the metric's units: bad less good, paired by query."""
 
     axis: str
+    # None: the runs that it needs were not made.
     fit: Fit | None
-    """None: the runs that it needs were not made."""
     estimate: Estimate
+    # The mean with the axis good, on the same queries.
     good: float | None
-    """The mean with the axis good, on the same queries."""
     bad: float | None
+    # Whether any query differs.
     moved: bool
-    """Whether any query differs."""
 
 
 def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:

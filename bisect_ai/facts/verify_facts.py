@@ -150,8 +150,8 @@ class _Plan:
     bad: str
     broke: int
     untouched: int
+    # Queries of the sample that the run did not touch, and that it did.
     touched: int
-    """Queries of the sample that the run did not touch, and that it did."""
 
 
 def _plan_of(prepared: Prepared, store: Store, run: str, fix: Release, *, queries: Any, folder: Path) -> _Plan:

@@ -150,8 +150,8 @@ def _reset(text: str, date: str | None) -> float | None:
 class RateQuota:
     """One limit as a bucket: filled at `rate` a second, told anew by each response that left later than the last one heard."""
 
+    # What one request takes: 1, or the tokens that one has taken, which is learnt.
     each: float
-    """What one request takes: 1, or the tokens that one has taken, which is learnt."""
     learns: bool
     limit: float = 0.0
     rate: float = 0.0

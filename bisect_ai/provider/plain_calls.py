@@ -67,8 +67,8 @@ class PlainRoute:
     key: str
     config: Any
     parameters: str
+    # litellm's HTTP handler over our session; None: its own, which knows proxies and the user's clients.
     client: Any
-    """litellm's HTTP handler over our session; None: its own, which knows proxies and the user's clients."""
 
     async def send(self, litellm: Any, messages: Sequence[Mapping[str, Any]], timeout: float) -> Any:
         """litellm's response, its price included. Raises what `acompletion` raises."""

@@ -120,31 +120,31 @@ class RateLimiter:
     20 ms bring no refusal, two such waits leave 87 % of it over 200 calls and 90 % over 1,000, before any search.
     """
 
+    # No request leaves before this moment.
     opens: float = field(default_factory=monotonic)
-    """No request leaves before this moment."""
+    # Requests a second; None: no pacing.
     rate: float | None = None
-    """Requests a second; None: no pacing."""
     jitter: Callable[[], float] = random.random
     _next: float = 0.0
     _quotas: Quotas = field(default_factory=Quotas)
+    # Rounds of refusals so far.
     _epoch: int = 0
-    """Rounds of refusals so far."""
     _issued: int = 0
     _left: int = 0
+    # When the last request left, of the `_left` so far.
     _last: float = 0.0
-    """When the last request left, of the `_left` so far."""
+    # When this round of requests began.
     _since: float = 0.0
-    """When this round of requests began."""
     _curve: Cubic = _SLOWEST
     _sent: int = 0
+    # Of the `_sent` in this round: refused, or held back on their way out.
     _not_accepted: int = 0
-    """Of the `_sent` in this round: refused, or held back on their way out."""
+    # The first of this round; while it is set the limiter is closed.
     _refusal: LimitHit | None = None
-    """The first of this round; while it is set the limiter is closed."""
+    # Of the last round with acceptances: its begin, and how many.
     _last_accepted: tuple[float, int] = (0.0, 0)
-    """Of the last round with acceptances: its begin, and how many."""
+    # Rounds since then.
     _in_vain: int = 0
-    """Rounds since then."""
     _gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def turn(self, until: float) -> Ticket:
@@ -274,10 +274,10 @@ class Breaker:
     """Stops sending to a provider that only fails: after `failures` in a row one probe at a time, ever later, until one succeeds."""
 
     failures: int = 12
+    # As many, from a provider that has never answered.
     failures_before_any: int = 8
-    """As many, from a provider that has never answered."""
+    # Seconds of an outage after which callers are told at once instead of waiting.
     patience: float = 90.0
-    """Seconds of an outage after which callers are told at once instead of waiting."""
     first_wait: float = 1.0
     longest_wait: float = 30.0
     jitter: Callable[[], float] = random.random

@@ -64,15 +64,15 @@ class RequestTally:
     """What one answer took: requests that left, what became of those that failed, and time that was no answer's."""
 
     requests: int = 0
+    # Seconds held back by limits, outages, caps and backoff.
     waited: float = 0.0
-    """Seconds held back by limits, outages, caps and backoff."""
+    # Seconds of attempts that failed.
     failing: float = 0.0
-    """Seconds of attempts that failed."""
     faults: Counter[str] = field(default_factory=Counter)
+    # Where the last request went.
     endpoint: str | None = None
-    """Where the last request went."""
+    # The most that requests may have cost whose answer never came whole.
     unsettled: Amount = NOTHING
-    """The most that requests may have cost whose answer never came whole."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class _Turn:
     lane: RateLimiter
     until: float
     ticket: Ticket
+    # The same request has left before: this one is another call.
     again: bool
-    """The same request has left before: this one is another call."""
 
     async def leave(self, patience: asyncio.Timeout, seconds: float, tally: RequestTally) -> None:
         """Waits while the lane is held back; the `seconds` of the attempt count from then on."""

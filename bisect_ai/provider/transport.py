@@ -33,27 +33,27 @@ ELSEWHERE = "set api_base to where it leads"
 class Exchanged:
     """What one attempt did on the wire; `refused` says why the guard ended it."""
 
+    # The transport was asked to send.
     touched: bool = False
-    """The transport was asked to send."""
+    # Requests that reached a connection, so the provider may have got them.
     requests: int = 0
-    """Requests that reached a connection, so the provider may have got them."""
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     complete: bool = False
     refused: str | None = None
+    # The start of an error's body: litellm does not pass all of it on. Not redacted.
     told: bytes = b""
-    """The start of an error's body: litellm does not pass all of it on. Not redacted."""
+    # Why no connection came about, with the address: litellm does not pass it on. Not redacted.
     failure: str = ""
-    """Why no connection came about, with the address: litellm does not pass it on. Not redacted."""
+    # Where the request went: scheme, host, port, and the proxy on the way.
     endpoint: str | None = None
-    """Where the request went: scheme, host, port, and the proxy on the way."""
+    # What the response says of its usage that cannot be.
     doubt: str | None = None
-    """What the response says of its usage that cannot be."""
     sent: set[tuple[str, str]] = field(default_factory=set)
+    # Waited for before the request leaves; raises what ends the attempt with nothing sent.
     leave: Callable[[], Awaitable[None]] | None = None
-    """Waited for before the request leaves; raises what ends the attempt with nothing sent."""
+    # What `leave` raised: litellm does not pass it on as it is.
     held: Exception | None = None
-    """What `leave` raised: litellm does not pass it on as it is."""
 
     async def leaving(self) -> None:
         """Returns when the request may leave."""

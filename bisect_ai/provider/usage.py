@@ -34,8 +34,8 @@ class Usage:
     estimated: bool = False
     unsettled_tokens: int = 0
     unsettled_usd: float = 0.0
+    # What was said that cannot be (a cost below 0, as many tokens as no model takes): it counts as not said.
     doubt: str | None = None
-    """What was said that cannot be (a cost below 0, as many tokens as no model takes): it counts as not said."""
 
     @property
     def tokens(self) -> int:

@@ -102,8 +102,8 @@ class SettingsGrid:
 
     settings: Mapping[str, str]
     levels: Mapping[str, tuple[str, str]]
+    # The number of the configuration that is bad in every axis.
     bad: int
-    """The number of the configuration that is bad in every axis."""
 
     def cell(self, c: Configuration) -> tuple[bool, ...] | None:
         """Which axes the configuration has as the bad one; None: one of its settings is neither level."""

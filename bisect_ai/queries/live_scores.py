@@ -44,12 +44,12 @@ class ScoredAnswer(NamedTuple):
     place: int
     cluster: str | None
     segment: str | None
+    # Facts of the question by name, and the record's own columns.
     facts: Mapping[str, Told] = MappingProxyType({})
-    """Facts of the question by name, and the record's own columns."""
+    # The further metrics that were asked for, in that order.
     others: tuple[float | None, ...] = ()
-    """The further metrics that were asked for, in that order."""
+    # What tells the question apart.
     asked: str | None = None
-    """What tells the question apart."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class ScoredLog:
     read: int
     dropped: Mapping[str, int]
     format: str
+    # Whether the order is that of the logged times; else it is the log's own.
     timed: bool
-    """Whether the order is that of the logged times; else it is the log's own."""
+    # Answers without a time, in a log that has times.
     untimed: int
-    """Answers without a time, in a log that has times."""
+    # SHA-256 of the answers, in order.
     digest: str
-    """SHA-256 of the answers, in order."""
 
 
 # An answer without its score yet, the scores that its record has, and where that is.
@@ -82,12 +82,12 @@ class Wanted:
     baseline: str | None = None
     canary: str | None = None
     metric: str | None = None
+    # Further metrics.
     others: tuple[str, ...] = ()
-    """Further metrics."""
+    # Columns that are no facts of the question.
     ignored: tuple[str, ...] = ()
-    """Columns that are no facts of the question."""
+    # Further metrics that the text of an answer gives, where a record does not.
     derived: Mapping[str, Callable[[str], float | None]] = field(default_factory=dict)
-    """Further metrics that the text of an answer gives, where a record does not."""
 
 
 def read_scored(

@@ -30,21 +30,21 @@ ASKS = ("question", "input", "query", "message", "prompt", "text")
 class ResultRow(NamedTuple):
     """One answered question of one configuration."""
 
+    # What may pair it with the same question elsewhere, by the name of the way.
     keys: Mapping[str, str]
-    """What may pair it with the same question elsewhere, by the name of the way."""
     scores: Mapping[str, float]
+    # Whether the row says that no answer came.
     failed: bool
-    """Whether the row says that no answer came."""
     question: str
     reference: str
     output: str
     cluster: str | None
+    # Its plain columns, nested ones by dotted names.
     columns: Mapping[str, Any]
-    """Its plain columns, nested ones by dotted names."""
     settings: Mapping[str, str]
     system: str
+    # The whole row, where it was asked for.
     record: Mapping[str, Any] | None = None
-    """The whole row, where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Configuration:
 
     name: str
     source: str
+    # What tells it from the others, by name; the same names for every configuration.
     settings: Mapping[str, str]
-    """What tells it from the others, by name; the same names for every configuration."""
     rows: tuple[ResultRow, ...]
 
 
@@ -63,10 +63,10 @@ class Pairs:
     """The rows of every configuration by question, and how that was told."""
 
     way: str
+    # For each configuration, its rows by question.
     groups: tuple[Mapping[str, tuple[ResultRow, ...]], ...]
-    """For each configuration, its rows by question."""
+    # Paired questions whose texts differ.
     differently_asked: int = 0
-    """Paired questions whose texts differ."""
 
 
 def keys_of(row: Row, shape: Shape, pair: str | None) -> dict[str, str]:

@@ -44,17 +44,17 @@ class Shape:
     tabular: bool
     versions: tuple[str, ...] = ()
     where: str | None = None
+    # Microseconds since 1970 in UTC; so are `until`, and the bounds of `windows`.
     since: int | None = None
-    """Microseconds since 1970 in UTC; so are `until`, and the bounds of `windows`."""
     until: int | None = None
     windows: Mapping[str, Window] = field(default_factory=dict)
+    # Scores that have columns of their own: name to column.
     scored: Mapping[str, str] = field(default_factory=dict)
-    """Scores that have columns of their own: name to column."""
     labels: Labels | None = None
+    # Whether questions that lost an image, a file or a part of their text are asked all the same.
     keeps_lost: bool = False
-    """Whether questions that lost an image, a file or a part of their text are asked all the same."""
+    # Whether ids repeat over runs, so that each is qualified by its run.
     by_run: bool = False
-    """Whether ids repeat over runs, so that each is qualified by its run."""
 
     @classmethod
     def of(cls, settings: LogSettings, *, tabular: bool) -> Shape:

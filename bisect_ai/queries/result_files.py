@@ -40,12 +40,12 @@ class ResultFiles:
     read: int
     dropped: Mapping[str, int]
     columns: frozenset[str]
+    # Names of the settings that differ.
     axes: tuple[str, ...] = field(default=())
-    """Names of the settings that differ."""
+    # What was guessed of the files, each once.
     notices: tuple[str, ...] = ()
-    """What was guessed of the files, each once."""
+    # A column that is called like a score, and a value of it that is no number.
     unread: tuple[str, str] | None = None
-    """A column that is called like a score, and a value of it that is no number."""
 
     def chosen(self, good: str | None = None, bad: str | None = None) -> list[Configuration]:
         """The configurations to compare, the baseline first: all in their order, or those that are named.

@@ -150,36 +150,36 @@ class LogSettings:
 
     path: str | None = None
     format: Format = "auto"
+    # Of `scores` it may name several: `{correct: grade}` or a list of columns.
     columns: Mapping[str, Any] = field(default_factory=dict)
-    """Of `scores` it may name several: `{correct: grade}` or a list of columns."""
+    # Column to stratify by.
     segment: str | None = None
-    """Column to stratify by."""
+    # Column naming user or session; None: the `cluster` column, when the log has one.
     cluster: str | None = None
-    """Column naming user or session; None: the `cluster` column, when the log has one."""
+    # Queries to sample; None: all.
     sample: int | None = 400
-    """Queries to sample; None: all."""
     seed: int = 0
+    # Columns that tell what answered (model, prompt version, …), to group mixed releases by; none: the `versions` column.
     versions: Sequence[str] = ()
-    """Columns that tell what answered (model, prompt version, …), to group mixed releases by; none: the `versions` column."""
+    # Queries to draw from each segment, the least, however small its share.
     floor: int = 1
-    """Queries to draw from each segment, the least, however small its share."""
+    # A DuckDB condition over the log's columns; other records are left out.
     where: str | None = None
-    """A DuckDB condition over the log's columns; other records are left out."""
+    # The first instant that counts, and (`until`) the first that no longer does; without a zone they are UTC.
     since: Any = None
-    """The first instant that counts, and (`until`) the first that no longer does; without a zone they are UTC."""
     until: Any = None
+    # `since` and `until` for each release: its records count only then, and records without a release get it then.
     windows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """`since` and `until` for each release: its records count only then, and records without a release get it then."""
+    # Labels by a pattern for another column: `{by: file, good: "a*.json", bad: "b*.json"}`.
     release: Mapping[str, str] | None = None
-    """Labels by a pattern for another column: `{by: file, good: "a*.json", bad: "b*.json"}`."""
+    # What becomes of questions that lost an image, a file or a part of their text.
     on_lost: Literal["drop", "keep"] = "drop"
-    """What becomes of questions that lost an image, a file or a part of their text."""
+    # Where the rows are in a JSON document: a dotted path.
     rows: str | None = None
-    """Where the rows are in a JSON document: a dotted path."""
+    # Queries are independent unless `cluster` says otherwise: copies of one text are not taken as clusters.
     independent: bool = False
-    """Queries are independent unless `cluster` says otherwise: copies of one text are not taken as clusters."""
+    # Leave unreadable lines out and count them, instead of stopping at the first.
     skip_bad: bool = False
-    """Leave unreadable lines out and count them, instead of stopping at the first."""
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -239,29 +239,29 @@ class Sample:
     """
 
     queries: tuple[Query, ...]
+    # Logged queries that can be replayed.
     population: int
-    """Logged queries that can be replayed."""
+    # How many logged queries each sampled one stands for; they add up to `population` when ids are unique.
     weights: tuple[float, ...]
-    """How many logged queries each sampled one stands for; they add up to `population` when ids are unique."""
     clusters: tuple[str, ...] | None
     segments: tuple[str, ...] | None
     read: int
     kept: int
     dropped: Mapping[str, int]
+    # SHA-256 over the sampled records, in order.
     digest: str
-    """SHA-256 over the sampled records, in order."""
     logged: tuple[LoggedRelease, ...]
+    # What answered the kept records, the most frequent first: a rollout shows as several of one release.
     mixtures: tuple[Mixture, ...] = ()
-    """What answered the kept records, the most frequent first: a rollout shows as several of one release."""
+    # What a faithful replay needs, with the number of sampled queries that lack it.
     missing: Mapping[str, int] = field(default_factory=dict)
-    """What a faithful replay needs, with the number of sampled queries that lack it."""
     format: str = field(default="rows", compare=False)
+    # What the report says of the sample: queries that belong together without being declared so.
     notices: tuple[str, ...] = field(default=(), compare=False)
-    """What the report says of the sample: queries that belong together without being declared so."""
+    # Records whose question lost something that cannot be replayed, by kind.
     lost: Mapping[str, int] = field(default_factory=dict, compare=False)
-    """Records whose question lost something that cannot be replayed, by kind."""
+    # Whether `clusters` were found by equal texts, not declared.
     detected_clusters: bool = field(default=False, compare=False)
-    """Whether `clusters` were found by equal texts, not declared."""
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -37,11 +37,11 @@ Scores = NDArray[np.float64]
 class CodedColumn:
     """A column as numbers of its different values, in the order in which they come up; -1: no value."""
 
+    # (rows,)
     codes: Codes
-    """(rows,)"""
     load: Callable[[], Sequence[Any]]
+    # Whether values of several types may stand in it, such as 1 and "1".
     may_mix: bool = False
-    """Whether values of several types may stand in it, such as 1 and "1"."""
 
     @cached_property
     def values(self) -> Sequence[Any]:

@@ -77,17 +77,17 @@ class Survey:
     """What one pass over a log finds: counts, logged scores, and the keys that came more than once."""
 
     read: int = 0
+    # Replayable rows per stratum.
     rows: Counter[str] = field(default_factory=Counter)
-    """Replayable rows per stratum."""
     dropped: Counter[str] = field(default_factory=Counter)
     logged: Tally = field(default_factory=Tally)
     mixtures: Counter[Mixed] = field(default_factory=Counter)
     repeated: frozenset[int] = frozenset()
     columns: frozenset[str] = frozenset()
+    # Rows whose question lost something, by kind.
     lost: Counter[str] = field(default_factory=Counter)
-    """Rows whose question lost something, by kind."""
+    # The first rows that ask nothing, for whoever has to map them.
     examples: list[Row] = field(default_factory=list)
-    """The first rows that ask nothing, for whoever has to map them."""
 
     def mix(self, mixed: Mixed, times: int = 1) -> None:
         """Count what answered a record; beyond `MAX_MIXTURES` only its release is told apart."""

@@ -53,10 +53,10 @@ class Call:
     at: Any = None
     messages: Sequence[Message] = ()
     answer: Message | None = None
+    # Why its content cannot be replayed, when that is known beforehand.
     problem: str = ""
-    """Why its content cannot be replayed, when that is known beforehand."""
+    # Our other fields: release, cluster, params, tools, documents, tool_results, scores, reference, model, …
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Our other fields: release, cluster, params, tools, documents, tool_results, scores, reference, model, …"""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -152,10 +152,10 @@ class Dialect:
     call: Callable[[Span], Call]
     documents: Callable[[Span], list[Any]]
     tool: Callable[[Span], dict[str, Any] | None]
+    # Fields of the whole trace that a span of it has: scores, cluster, release.
     shared: Callable[[Span], dict[str, Any]]
-    """Fields of the whole trace that a span of it has: scores, cluster, release."""
+    # What went into a span that is no model call, and the text of what came out.
     asked: Callable[[Span], tuple[Any, str | None]]
-    """What went into a span that is no model call, and the text of what came out."""
 
 
 @dataclass(frozen=True)

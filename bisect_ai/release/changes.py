@@ -28,17 +28,17 @@ class Change:
     """The smallest separable difference inside an axis; `axis` and `path` name it within its diff."""
 
     axis: str
+    # Where it is, as text: `system:12` (line 12), `get_order.parameters.customer_id`, `documents/faq/refunds.md`.
     path: str
-    """Where it is, as text: `system:12` (line 12), `get_order.parameters.customer_id`, `documents/faq/refunds.md`."""
     summary: str = field(compare=False)
+    # The good side; None when it was added. A rename has the two names here, unless the content changed with it.
     before: Json = field(compare=False, repr=False)
-    """The good side; None when it was added. A rename has the two names here, unless the content changed with it."""
+    # The bad side; None when it was removed.
     after: Json = field(compare=False, repr=False)
-    """The bad side; None when it was removed."""
     provenance: Mapping[str, Any] = field(compare=False, repr=False)
     kind: Kind = field(compare=False)
+    # The groups around it, outermost first: key or file, paragraph; folder; tool.
     group: tuple[str, ...] = field(compare=False)
-    """The groups around it, outermost first: key or file, paragraph; folder; tool."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, texts whole."""
@@ -60,8 +60,8 @@ class Group:
 
     label: str
     groups: tuple[Group, ...]
+    # Those directly in this group, not in a group of it.
     changes: tuple[Change, ...]
-    """Those directly in this group, not in a group of it."""
 
     def all(self) -> tuple[Change, ...]:
         """Every change in the group, however deep."""
@@ -75,10 +75,10 @@ class Tree:
     good: Mapping[str, Json] = field(repr=False)
     bad: Mapping[str, Json] = field(repr=False)
     changes: tuple[Change, ...]
+    # Pairs of which the first cannot be applied without the second.
     conflicts: tuple[tuple[Change, Change], ...]
-    """Pairs of which the first cannot be applied without the second."""
+    # How each changed axis is put together; the numbers in it are positions in `changes`.
     nodes: Mapping[str, Node] = field(repr=False)
-    """How each changed axis is put together; the numbers in it are positions in `changes`."""
 
     def __post_init__(self) -> None:
         positions = {change: number for number, change in enumerate(self.changes)}
@@ -163,10 +163,10 @@ class ChangeSpot:
     path: str = ""
     label: str = ""
     group: tuple[str, ...] = ()
+    # Below here every entry is a document: changed, moved, added or removed as one.
     documents: bool = False
-    """Below here every entry is a document: changed, moved, added or removed as one."""
+    # What stands between this path and a key below it.
     opens: str = "."
-    """What stands between this path and a key below it."""
 
     @property
     def name(self) -> str:
@@ -213,8 +213,8 @@ class Scribe:
 
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
+    # Pairs of numbers: the first change cannot be applied without the second.
     needs: list[tuple[int, int]] = field(default_factory=list)
-    """Pairs of numbers: the first change cannot be applied without the second."""
     _paths: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, spot: ChangeSpot, kind: Kind, before: Value, after: Value, summary: str = "") -> int:

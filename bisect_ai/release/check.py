@@ -184,11 +184,11 @@ class Lost:
 
     axis: str
     name: str
+    # The tools that had the field; empty when a tool itself is gone.
     tools: tuple[str, ...]
-    """The tools that had the field; empty when a tool itself is gone."""
     new_name: str | None
+    # Whether another tool of the bad release still has the name.
     elsewhere: bool
-    """Whether another tool of the bad release still has the name."""
 
 
 class Use(NamedTuple):

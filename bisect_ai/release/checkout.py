@@ -36,13 +36,13 @@ class FileEntry:
     """A tracked file: `mode` as git writes it (100644, 100755, 120000 for a link, 160000 for a submodule)."""
 
     mode: str
+    # Git's name of the content.
     blob: str
-    """Git's name of the content."""
     size: int
+    # The content is in the working tree only.
     is_local: bool = False
-    """The content is in the working tree only."""
+    # Git knows of the file and not of its content (`git add --intent-to-add`).
     is_announced: bool = False
-    """Git knows of the file and not of its content (`git add --intent-to-add`)."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Checkout:
     """What one revision holds. Paths are from the top of the repository, with `/`."""
 
     top: Path
+    # The folder that the settings call `repo`, from the top: empty, or ending in `/`.
     prefix: str
-    """The folder that the settings call `repo`, from the top: empty, or ending in `/`."""
     name: str
+    # In full; None: the working tree.
     commit: str | None
-    """In full; None: the working tree."""
     entries: Mapping[str, FileEntry] = field(repr=False)
+    # Names, as they are shown, of files that are in no cell: no UTF-8, or with control characters.
     unreadable: frozenset[str] = frozenset()
-    """Names, as they are shown, of files that are in no cell: no UTF-8, or with control characters."""
 
     def read(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """(path, content) of each file; of a symbolic link, where it leads. Raises `ReleaseError`."""
@@ -234,8 +234,8 @@ class FileSplit:
     good: Checkout
     bad: Checkout
     axis_of: Mapping[str, str] = field(repr=False)
+    # Changed files that no cell varies: path to the side that all cells have.
     pinned: Mapping[str, str] = field(repr=False)
-    """Changed files that no cell varies: path to the side that all cells have."""
     notes: tuple[str, ...] = ()
 
     def entry(self, path: str) -> FileEntry:

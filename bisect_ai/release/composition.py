@@ -21,8 +21,8 @@ class Node:
 
     good: Value
     bad: Value
+    # The changes that this spot depends on.
     ids: frozenset[int]
-    """The changes that this spot depends on."""
 
     def build(self, on: frozenset[int]) -> Value:
         """The value with the changes `on`; MISSING when the spot is empty then."""

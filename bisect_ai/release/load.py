@@ -35,18 +35,18 @@ class Release:
 
     name: str
     axes: Mapping[str, Json] = field(compare=False)
+    # Axis to who, when and why, as far as the release file or git says.
     provenance: Mapping[str, Mapping[str, Json]] = field(compare=False)
-    """Axis to who, when and why, as far as the release file or git says."""
+    # SHA-256 of the canonical JSON of `axes`.
     digest: str
-    """SHA-256 of the canonical JSON of `axes`."""
+    # The file it was read from; None: from Python.
     source: Path | None = field(default=None, compare=False)
-    """The file it was read from; None: from Python."""
+    # Where the value of each reference came from, by the keys that lead to it (the axis first).
     sources: Mapping[Keys, ReleaseSource] = field(default_factory=dict, compare=False, repr=False)
-    """Where the value of each reference came from, by the keys that lead to it (the axis first)."""
+    # The revision whose files the axes are; None: the axes were written in a release.
     checkout: Checkout | None = field(default=None, compare=False, repr=False)
-    """The revision whose files the axes are; None: the axes were written in a release."""
+    # Axis to a value that stays what it is, like a dated model or another provider's: what a drift is told apart by.
     pinned: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
-    """Axis to a value that stays what it is, like a dated model or another provider's: what a drift is told apart by."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What a copy is made of, in another process too; it is as read-only."""

@@ -106,8 +106,8 @@ class BlamedLines:
     first: int | None = None
     last: int | None = None
     gone: str | None = None
+    # The lines hold a value of a parsed file, which may be written in another way there.
     is_parsed: bool = False
-    """The lines hold a value of a parsed file, which may be written in another way there."""
 
 
 class Untraced(Exception):

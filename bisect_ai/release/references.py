@@ -48,12 +48,12 @@ class ReleaseSource:
     """A file or folder that a value was read from. `folder`: where git is asked about it."""
 
     folder: Path
+    # From the top of the repository when `commit` is known, else from `folder`.
     path: str
-    """From the top of the repository when `commit` is known, else from `folder`."""
+    # The revision that a git reference named, in full; None: a file of the working folder.
     commit: str | None
-    """The revision that a git reference named, in full; None: a file of the working folder."""
+    # A folder: the next key is the path of a text below it.
     whole: bool = False
-    """A folder: the next key is the path of a text below it."""
 
     @property
     def is_parsed(self) -> bool:
@@ -128,12 +128,12 @@ class Resolver:
     folder: Path
     allow_env: Collection[str] = ()
     sources: dict[str, list[str]] = field(default_factory=dict)
+    # Where the value at each reference came from, by the keys that lead to it (the axis first).
     found: dict[Keys, ReleaseSource] = field(default_factory=dict)
-    """Where the value at each reference came from, by the keys that lead to it (the axis first)."""
+    # Where files are read instead of the working folder: at a commit.
     at: Committed | None = None
-    """Where files are read instead of the working folder: at a commit."""
+    # Asks an MCP server for its tools; None: a release is loaded, and nothing runs for that.
     mcp: McpTools | None = None
-    """Asks an MCP server for its tools; None: a release is loaded, and nothing runs for that."""
 
     def axis(self, name: str, value: Json) -> Json:
         """`value` with every reference in it resolved. Raises `ReleaseError` naming the key."""

@@ -31,12 +31,12 @@ class Done(NamedTuple):
     job: Job
     answer: Answer
     infeasible: str | None = None
+    # The release or the target itself is wrong, or refused for good: more calls would not help.
     wrong: InputError | TargetFailure | None = None
-    """The release or the target itself is wrong, or refused for good: more calls would not help."""
+    # It was not called.
     left: bool = False
-    """It was not called."""
+    # What it counts for in the cap on calls.
     calls: int = 1
-    """What it counts for in the cap on calls."""
 
 
 def answered(job: Job, returned: Any, start: float) -> Done:

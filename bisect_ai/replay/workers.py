@@ -43,8 +43,8 @@ class Setup:
     caps: Caps
     per_trial_usd: float | None
     usual: Amount
+    # How long one answer may take.
     seconds: float = TARGET_SECONDS
-    """How long one answer may take."""
     keep_going: bool = False
 
 
@@ -79,12 +79,12 @@ class Order:
     seconds: float = 0.0
     halt: bool = False
     close: bool = False
+    # Whether a job whose request is to leave again gets the call for it.
     granted: dict[int, bool] = field(default_factory=dict)
-    """Whether a job whose request is to leave again gets the call for it."""
+    # What the process may spend in addition; None: there will be no more.
     money: Amount | None = NOTHING
-    """What the process may spend in addition; None: there will be no more."""
+    # The most that an answer has cost anywhere so far.
     usual: Amount = NOTHING
-    """The most that an answer has cost anywhere so far."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class WorkerReply:
     done: list[Returned] = field(default_factory=list)
     spent: Amount = field(default_factory=Amount)
     lacks: bool = False
+    # Though it lacks something, it knows the session.
     knows: bool = False
-    """Though it lacks something, it knows the session."""
+    # Jobs that wait for a call more: a request of theirs is to leave again.
     wants: list[int] = field(default_factory=list)
-    """Jobs that wait for a call more: a request of theirs is to leave again."""
+    # What the worker has been given, less what it gave back.
     has: Amount = NOTHING
-    """What the worker has been given, less what it gave back."""
+    # What one call may cost, when there is too little for the calls to come.
     needs: Amount = NOTHING
-    """What one call may cost, when there is too little for the calls to come."""
 
 
 class Allowance(Account):

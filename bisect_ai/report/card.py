@@ -63,13 +63,13 @@ class Card:
     sure: str
     loss: str
     guilty: tuple[GuiltyText, ...]
+    # What is said of places where no text is shown.
     where: tuple[str, ...]
-    """What is said of places where no text is shown."""
     who: tuple[str, ...]
+    # To be pasted; empty when there is nothing to type.
     command: str
-    """To be pasted; empty when there is nothing to type."""
+    # What to do in words, or what the command does and was measured to bring back.
     todo: tuple[str, ...]
-    """What to do in words, or what the command does and was measured to bring back."""
     innocent: str
     beware: str
     cost: str

@@ -168,8 +168,8 @@ class NetChurn:
     cost: float
     low: float
     high: float
+    # The smallest net effect that counts, like the scores.
     worth: float
-    """The smallest net effect that counts, like the scores."""
 
     @property
     def does(self) -> str:

@@ -74,8 +74,8 @@ class Waterfall:
     steps: tuple[Step, ...]
     basis: str
     scale: Scale
+    # Axes that are not named: what each breaks and mends is drawn both ways from the bad release's value.
     churn: tuple[NetChurn, ...] = ()
-    """Axes that are not named: what each breaks and mends is drawn both ways from the bad release's value."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Effects:
 
     metric: str
     rows: tuple[AxisEffects, ...]
+    # Axes for which neither was measured.
     missing: tuple[str, ...]
-    """Axes for which neither was measured."""
     scale: Scale
 
 
@@ -108,8 +108,8 @@ class Pair:
     first_bad: Point
     second_bad: Point
     both: Point
+    # The interaction averaged over the other axes.
     effect: Point | None
-    """The interaction averaged over the other axes."""
     metric: str
     scale: Scale
 
@@ -144,8 +144,8 @@ class HalfNormal:
     labels: tuple[str, ...]
     sizes: tuple[float, ...]
     quantiles: tuple[float, ...]
+    # Lenth's pseudo standard error: the slope of the line that effects of nothing lie on.
     spread: float
-    """Lenth's pseudo standard error: the slope of the line that effects of nothing lie on."""
     margin: float
     scale: Scale
 

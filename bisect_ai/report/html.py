@@ -366,8 +366,8 @@ class CardView:
     rows: Rows
     guilty: tuple[GuiltyDiff, ...]
     where: tuple[str, ...]
+    # Its arguments, quoted: the page breaks no line inside one that fits.
     command: tuple[str, ...]
-    """Its arguments, quoted: the page breaks no line inside one that fits."""
     todo: tuple[str, ...]
     after: Rows
 

@@ -73,11 +73,11 @@ class ReportedCell(Value, frozen=True):
     method: str = ""
     trials: int | None = None
     errors: int | None = None
+    # Trials without a score because of a tool call that the log does not have.
     missing: int = 0
-    """Trials without a score because of a tool call that the log does not have."""
     status: str = "run"
+    # Why an infeasible one cannot run, as the target says.
     reason: Omitted[str | None] = None
-    """Why an infeasible one cannot run, as the target says."""
 
 
 class ReportedSegment(Value, frozen=True):

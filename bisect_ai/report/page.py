@@ -53,8 +53,8 @@ class ChangeNode:
     before: Pieces
     after: Pieces
     measured: str
+    # How it acts with other changes.
     others: str
-    """How it acts with other changes."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class AxisNode:
     owner: str
     title: str
     changes: tuple[ChangeNode, ...]
+    # How many of them are unfolded.
     open: int
-    """How many of them are unfolded."""
     more: str
 
 
@@ -111,8 +111,8 @@ class Page:
     kind: str
     tone: str
     sentence: str
+    # What the two releases are: good, and bad or a candidate fix.
     roles: tuple[str, str]
-    """What the two releases are: good, and bad or a candidate fix."""
     verified: tuple[str, ...]
     facts: tuple[Fact, ...]
     loss: str
@@ -120,8 +120,8 @@ class Page:
     candidates: str
     roll_back: tuple[str, ...]
     keep: str
+    # What axes do that are not to blame: shuffled answers, side metrics moved.
     churn: tuple[PageList, ...]
-    """What axes do that are not to blame: shuffled answers, side metrics moved."""
     tables: Mapping[str, Table]
     grid: Grid
     examples: tuple[Example, ...]

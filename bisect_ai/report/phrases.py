@@ -59,8 +59,8 @@ class Scale:
     share: bool
     unit: str = ""
     decimals: int = 1
+    # Per cent that intervals hold with.
     level: float = 95
-    """Per cent that intervals hold with."""
 
     def value(self, x: float | None) -> str:
         """One value: "87.0 %", "1,240 characters"."""

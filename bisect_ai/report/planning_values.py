@@ -21,8 +21,8 @@ class Provenance(Value, frozen=True):
     commit: object = None
     source: object = None
     subject: object = None
+    # From the top of the repository, with the first `line` of it.
     file: object = None
-    """From the top of the repository, with the first `line` of it."""
     line: object = None
     why: object = None
     reason: object = None
@@ -48,8 +48,8 @@ class ShownAnswer(Value, frozen=True):
     text: str = ""
     score: Number | None = None
     tool_calls: tuple[ShownCall, ...] = ()
+    # The call failed: `text` is its error.
     failed: Omitted[bool] = False
-    """The call failed: `text` is its error."""
 
 
 class FlippedQuery(Value, frozen=True):
@@ -89,13 +89,13 @@ class NamedChange(Value, frozen=True):
     share: Number | None = None
     interval: Interval = None
     mode: str = "alone"
+    # The changes that it acts together with, or instead of.
     with_: tuple[ChangeReference, ...] = ()
-    """The changes that it acts together with, or instead of."""
     method: str = ""
     n: int | None = None
     p_adjusted: Number | None = None
+    # A few queries that it breaks, with the good and the bad answer.
     queries: tuple[FlippedQuery, ...] = ()
-    """A few queries that it breaks, with the good and the bad answer."""
 
     @property
     def origin(self) -> Provenance:
@@ -119,8 +119,8 @@ class LogBlock(Value, frozen=True):
     read: int | None = None
     kept: int | None = None
     dropped: Mapping[str, int] = {}
+    # Sampled questions that lost images, files, audio or text in the log, by kind.
     lost: Mapping[str, int] = {}
-    """Sampled questions that lost images, files, audio or text in the log, by kind."""
     sampled: int | None = None
     missing: Mapping[str, int] = {}
     releases: tuple[LogMixture, ...] = ()
@@ -269,8 +269,8 @@ class HistoryRow(Value, frozen=True):
     loss_low: Number | None = None
     loss_high: Number | None = None
     n: int | None = None
+    # Whether the evidence began in earlier audits of the same two releases.
     carried: bool = False
-    """Whether the evidence began in earlier audits of the same two releases."""
     calls: int | None = None
     usd: Number | None = None
     reason: Omitted[str] = ""

@@ -75,8 +75,8 @@ class MeasuredBeside(Value, frozen=True):
 
     axes: tuple[str, ...]
     version: str
+    # Why that mixture cannot run, as the target says.
     reason: str | None = None
-    """Why that mixture cannot run, as the target says."""
 
 
 class NamedCause(Value, frozen=True):
@@ -113,13 +113,13 @@ class MeasuredRollback(Value, frozen=True):
     interval: Interval = None
     restores: Number | None = None
     restores_interval: Interval = None
+    # Of `axes`, those that are not to blame and cannot run without the new version of the others.
     along: Omitted[tuple[str, ...]] = ()
-    """Of `axes`, those that are not to blame and cannot run without the new version of the others."""
+    # Changes whose reversion alone was measured and restores enough; `finer` has value and interval.
     changes: tuple[ChangeReference, ...] = ()
-    """Changes whose reversion alone was measured and restores enough; `finer` has value and interval."""
     finer: FinerRollback | None = None
+    # What takes the files back in git; None: the releases are no revisions.
     command: Omitted[str | None] = None
-    """What takes the files back in git; None: the releases are no revisions."""
 
 
 class CandidateCause(Value, frozen=True):
@@ -197,21 +197,21 @@ class Report(Value, frozen=True):
     bad: str = ""
     metric: str
     higher_is_better: bool | None = None
+    # Whether values are shares; None: what they look like.
     percent: bool | None = None
-    """Whether values are shares; None: what they look like."""
     unit: Omitted[str | None] = None
+    # The smallest loss worth acting on.
     tolerance: Omitted[Number | None] = None
-    """The smallest loss worth acting on."""
+    # The chance of a wrong verdict that was accepted; None: not known.
     alpha: Omitted[Number | None] = None
-    """The chance of a wrong verdict that was accepted; None: not known."""
+    # Per cent that intervals hold with.
     level: Number = 95
-    """Per cent that intervals hold with."""
     axes: tuple[str, ...] = ()
     design: str | None = None
     canary: Omitted[CanaryBlock | None] = None
     drift: Omitted[DriftBlock | None] = None
+    # Since when the log scores lower: in reports of `onset`, `drift` and canaries.
     onset: Omitted[OnsetBlock | None] = None
-    """Since when the log scores lower: in reports of `onset`, `drift` and canaries."""
     compare: Omitted[CompareBlock | None] = None
     gate: Omitted[GateBlock | None] = None
     audit: Omitted[AuditBlock | None] = None

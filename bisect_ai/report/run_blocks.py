@@ -98,8 +98,8 @@ class ProviderBlock(Value, frozen=True):
     cells: tuple[ProviderCell, ...] = ()
     endpoints: Omitted[Mapping[str, int] | None] = None
     failed: str | None = None
+    # What calls failed with, the most frequent first.
     errors: Omitted[tuple[FailedWith, ...]] = ()
-    """What calls failed with, the most frequent first."""
 
 
 class KnownAnswer(Value, frozen=True):
@@ -249,17 +249,17 @@ class GateBlock(Value, frozen=True):
     """A change against the commit that it began from. `outcome`: not_worse, worse, undecided, or failed: nothing was measured."""
 
     outcome: str
+    # As it was asked for: a branch, most often.
     base: str = ""
-    """As it was asked for: a branch, most often."""
     head: str = ""
     base_commit: str = ""
     head_commit: str = ""
+    # The loss that it should not let pass.
     detect: Number | None = None
-    """The loss that it should not let pass."""
     most_calls: int | None = None
+    # What was said beforehand that it may cost at the most.
     most_usd: Number | None = None
-    """What was said beforehand that it may cost at the most."""
+    # The settings file, from the top of the repository.
     config: str = ""
-    """The settings file, from the top of the repository."""
+    # Why nothing was measured, or what is open.
     reason: str = ""
-    """Why nothing was measured, or what is open."""

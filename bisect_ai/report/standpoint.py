@@ -19,14 +19,14 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # nothing that a shell woul
 class Standpoint:
     """Where the reader types: settings file or range of revisions, and store, to name in commands; or a Python session."""
 
+    # Empty: the bisect.yaml of the folder.
     config: str = ""
-    """Empty: the bisect.yaml of the folder."""
+    # GOOD..BAD, when it stood in the place of the settings file.
     revisions: str = ""
-    """GOOD..BAD, when it stood in the place of the settings file."""
     store: str = ""
     in_python: bool = False
+    # The command that was typed, less what it writes: for commands whose answer is kept nowhere.
     typed: str = ""
-    """The command that was typed, less what it writes: for commands whose answer is kept nowhere."""
 
     def report(self, run: str, more: str = "") -> str:
         """The command that shows a run's report; empty where the id is none that a shell should see."""

@@ -72,10 +72,10 @@ class GuardedMetric(Value, frozen=True):
     kind: str
     limit: Number
     relative: bool
+    # Whether a fall is what is guarded against: `limit` and `rise` are of the fall then.
     falls: bool = False
-    """Whether a fall is what is guarded against: `limit` and `rise` are of the fall then."""
+    # Whether it is told in points of 100.
     points: bool = False
-    """Whether it is told in points of 100."""
     baseline: Number | None = None
     canary: Number | None = None
     rise: Number | None = None
@@ -94,10 +94,10 @@ class SegmentLoss(Value, frozen=True):
 
     column: str
     level: str
+    # The value of a second column that must hold too.
     beside: Omitted[SegmentValue | None] = None
-    """The value of a second column that must hold too."""
+    # And that of a third.
     also: Omitted[SegmentValue | None] = None
-    """And that of a third."""
     answers: int
     loss: Number | None = None
     interval: Interval = None
@@ -123,8 +123,8 @@ class CanaryBlock(Value, frozen=True):
     """What the live answers of a canary say: promote, roll_back or wait."""
 
     kind: str
+    # Whether a machine may roll it back: wrong with a chance of 1 % at most.
     safe_to_revert: bool = False
-    """Whether a machine may roll it back: wrong with a chance of 1 % at most."""
     tolerance: Number
     alpha: Number | None = None
     bounds: tuple[Number, Number] | None = None
@@ -132,13 +132,13 @@ class CanaryBlock(Value, frozen=True):
     decided_after: int | None = None
     by_guard: str | None = None
     answers: AnswerTallies
+    # Whether the releases hardly answered at the same time.
     apart: bool = False
-    """Whether the releases hardly answered at the same time."""
     missing_bounded: bool = False
     needed: FurtherNeeded
     segment: str | None = None
+    # The share of traffic that was meant for the canary.
     share: Omitted[Number | None] = None
-    """The share of traffic that was meant for the canary."""
     split_p: Omitted[Number | None] = None
     balance: tuple[ColumnFate, ...] = ()
     withheld: tuple[WithheldReason, ...] = ()
@@ -153,8 +153,8 @@ class NearDeploy(Value, frozen=True):
 
     at: str
     what: str
+    # Who deployed it; None: not recorded.
     who: Omitted[str | None] = None
-    """Who deployed it; None: not recorded."""
     inside: bool = True
 
 
@@ -176,45 +176,45 @@ class OnsetBlock(Value, frozen=True):
     until: Omitted[str | None] = None
     before: Number | None = None
     after: Number | None = None
+    # Of the loss, score points.
     interval: Interval = None
-    """Of the loss, score points."""
     deploys: tuple[NearDeploy, ...] = ()
+    # Deploys that were looked through.
     events: int = 0
-    """Deploys that were looked through."""
 
 
 class PinnedScores(Value, frozen=True):
     """What the same queries score now with what the release pins: the part of the drift that comes with the axes in question."""
 
     axes: tuple[str, ...] = ()
+    # Why it was not asked, or gave no answers.
     why: str = ""
-    """Why it was not asked, or gave no answers."""
+    # The mean score.
     value: Number | None = None
-    """The mean score."""
     queries: int = 0
+    # Score points that pinning brings back, with an interval.
     back: Number | None = None
-    """Score points that pinning brings back, with an interval."""
     interval: Interval = None
+    # The part of the drift that it brings back.
     share: Number | None = None
-    """The part of the drift that it brings back."""
 
 
 class DriftBlock(Value, frozen=True):
     """One release against its own log. `changes`: what the provider says of itself that it did not say then."""
 
+    # What the scores then are: those of stored answers, of logged answers scored now, or the log's own.
     reference: str = "log"
-    """What the scores then are: those of stored answers, of logged answers scored now, or the log's own."""
+    # By which day the answers in the store that are the reference were given; None: the log is the reference.
     stored_on: str | None = None
-    """By which day the answers in the store that are the reference were given; None: the log is the reference."""
     evidence: Number | None = None
     bound: Number | None = None
+    # The loss that it should not miss.
     detect: Number | None = None
-    """The loss that it should not miss."""
     queries: int = 0
     failed: int = 0
+    # Whether nothing was asked anew: all answers are those of a check within the hour.
     repeated: bool = False
-    """Whether nothing was asked anew: all answers are those of a check within the hour."""
     changes: tuple[str, ...] = ()
     segments: tuple[SegmentLoss, ...] = ()
+    # None: no drift is proved, or the release pins nothing.
     pinned: Omitted[PinnedScores | None] = None
-    """None: no drift is proved, or the release pins nothing."""

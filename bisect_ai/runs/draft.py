@@ -40,12 +40,12 @@ class Draft:
     queries: list[dict[str, Any]]
     scorers: list[dict[str, Any]]
     source: str
+    # What was not carried, and what to check.
     notes: list[str] = field(default_factory=list)
-    """What was not carried, and what to check."""
+    # The promptfoo config whose providers answer; None: models that litellm calls, or a function of the user's.
     config: str | None = None
-    """The promptfoo config whose providers answer; None: models that litellm calls, or a function of the user's."""
+    # Query id to the asserts that promptfoo checks itself, where no scorer of ours speaks for every test.
     asserts: dict[str, Any] = field(default_factory=dict)
-    """Query id to the asserts that promptfoo checks itself, where no scorer of ours speaks for every test."""
 
     @property
     def metric(self) -> str:

@@ -44,10 +44,10 @@ class ScoreDesk:
     queries: Sequence[Query]
     _opened: bool = False
     _second: dict[str, None] = field(default_factory=dict)
+    # Trial to what names the verdict that its score rests on.
     _verdicts: dict[str, str] = field(default_factory=dict)
-    """Trial to what names the verdict that its score rests on."""
+    # The verdicts by name.
     _said: dict[str, Score] = field(default_factory=dict)
-    """The verdicts by name."""
 
     def score(self, waiting: Mapping[str, Ask]) -> None:
         """Give the score of each trial, by its identity, that the store has not; equal answers of a query share one verdict.

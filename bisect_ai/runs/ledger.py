@@ -26,8 +26,8 @@ class Spending:
     usd: float = 0.0
     tokens: int = 0
     seconds: float = 0.0
+    # The most that requests may have cost on top whose answer never came whole.
     unsettled_usd: float = 0.0
-    """The most that requests may have cost on top whose answer never came whole."""
 
     def beside(self, other: Spending) -> Spending:
         """With what else was paid for."""
@@ -207,10 +207,10 @@ class Progress:
     usd: float
     seconds: float
     belief: Belief
+    # The cap on time.
     minutes: float | None = None
-    """The cap on time."""
+    # Whether scores lie between 0 and 1, so that differences are points.
     is_share: bool = False
-    """Whether scores lie between 0 and 1, so that differences are points."""
     unit: str = ""
 
 

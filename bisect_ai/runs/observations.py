@@ -365,8 +365,8 @@ class FinishedTrial(NamedTuple):
     fresh: bool
     logged: bool = False
     level: str = "axes"
+    # What it counted for in the cap on calls.
     calls: int = 1
-    """What it counted for in the cap on calls."""
 
 
 def _no_rows() -> array[int]:

@@ -46,8 +46,8 @@ class Environment:
     parts: Parts = field(default_factory=Parts)
     logged_good: float | None = None
     logged_bad: float | None = None
+    # How much lower the good release scores on the bad one's queries, where the log has no scores to take apart.
     mix: Estimate | None = None
-    """How much lower the good release scores on the bad one's queries, where the log has no scores to take apart."""
 
     @property
     def drift(self) -> Estimate | None:
@@ -149,10 +149,10 @@ class Blamed:
     mode: Mode
     others: tuple[Change, ...]
     share: Estimate
+    # Chance at most of such evidence for any innocent change; None: it follows from the axis being guilty.
     p_adjusted: float | None
-    """Chance at most of such evidence for any innocent change; None: it follows from the axis being guilty."""
+    # Numbers of queries in the sample, the clearest first.
     queries: tuple[int, ...]
-    """Numbers of queries in the sample, the clearest first."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,10 @@ class Drilled:
     axes: tuple[Inside, ...] = ()
     blamed: tuple[Blamed, ...] = ()
     calls: int = 0
+    # Share of what the changes cost that reverting the named ones leaves.
     unexplained: float | None = None
-    """Share of what the changes cost that reverting the named ones leaves."""
+    # Changes whose reversion alone was measured.
     back: tuple[Change, ...] = ()
-    """Changes whose reversion alone was measured."""
     measured: Finer | None = None
 
 
@@ -191,15 +191,15 @@ class Outcomes:
     environment: Environment
     ledger: Ledger
     answer_of: Callable[[Observation], Answer]
+    # None: not asked for, or nothing to tell apart in any axis.
     drill: Drilled | None = None
-    """None: not asked for, or nothing to tell apart in any axis."""
     warnings: list[str] = field(default_factory=list)
+    # What gave the scores that are given many at a time, by scorer.
     desks: Mapping[str, ScoreDesk] = field(default_factory=dict)
-    """What gave the scores that are given many at a time, by scorer."""
+    # What a question that names nobody found.
     finding: Finding | None = None
-    """What a question that names nobody found."""
+    # The cap that cut the search short.
     stopped: str | None = None
-    """The cap that cut the search short."""
 
 
 def with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:

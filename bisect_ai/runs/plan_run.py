@@ -165,8 +165,8 @@ class _Habits:
     """How one release calls its tools, by the log."""
 
     queries: int = 0
+    # Tool to the queries that call it.
     uses: Counter[str] = field(default_factory=Counter)
-    """Tool to the queries that call it."""
     names: defaultdict[str, Counter[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(Counter))
     values: defaultdict[tuple[str, str], Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: dict[str, Any] = field(default_factory=dict)

@@ -48,14 +48,14 @@ class Prepared:
     scorers: Mapping[str, Scorer]
     metric: Scorer
     target: Target
+    # Makes the target anew in another process.
     make_target: Callable[[], Target]
-    """Makes the target anew in another process."""
     question: Question
     notices: tuple[str, ...] = ()
+    # What the settings said, where the good release's first answers gave another tolerance.
     declared_tolerance: float | None = None
-    """What the settings said, where the good release's first answers gave another tolerance."""
+    # Of the budget, gone before the run: what its releases were learnt with.
     calls_before: int = 0
-    """Of the budget, gone before the run: what its releases were learnt with."""
 
     def __post_init__(self) -> None:
         _ = self._couplings  # one of no axis is refused before a store is opened

@@ -163,10 +163,10 @@ class CarriedAsserts:
     """The scorers that asserts became, the columns that they read by test, and what was not carried."""
 
     scorers: list[dict[str, Any]]
+    # For each test, the columns of its query.
     columns: list[dict[str, Any]]
-    """For each test, the columns of its query."""
+    # Asserts that were not carried, by type and reason, with the number of tests.
     left_out: Counter[str] = field(default_factory=Counter)
-    """Asserts that were not carried, by type and reason, with the number of tests."""
     notes: list[str] = field(default_factory=list)
 
 

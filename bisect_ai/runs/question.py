@@ -28,8 +28,8 @@ class Composed:
     release: Mapping[str, Any]
     digest: str
     bad: tuple[str, ...]
+    # Added to each repeat number: where other runs' trials must not answer.
     repeats_from: int = 0
-    """Added to each repeat number: where other runs' trials must not answer."""
     level: str | None = None
 
 
@@ -137,8 +137,8 @@ class VerifyQuestion:
 
     run: str
     rule: VerifyRule
+    # Good, bad and fix on queries drawn at random, and on those that broke.
     ground: Ground
-    """Good, bad and fix on queries drawn at random, and on those that broke."""
     bisects: ClassVar[bool] = False
     record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 

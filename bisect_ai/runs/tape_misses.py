@@ -61,8 +61,8 @@ class Lean:
     elsewhere: Count
     told_apart: bool
     every: bool = True
+    # Of the release on that side and of the other: inner cells may have been tried on the queries that miss.
     corners: tuple[Count, Count] = (Count(), Count())
-    """Of the release on that side and of the other: inner cells may have been tried on the queries that miss."""
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -92,12 +92,12 @@ class Tape:
     cells: Mapping[int, Count]
     lean: Lean | None
     calls: tuple[MissedCall, ...]
+    # What answered calls that were not recorded as they were asked, to the number of calls.
     rules: Mapping[str, int]
-    """What answered calls that were not recorded as they were asked, to the number of calls."""
+    # The calls that were answered by those of another form.
     guessed: tuple[str, ...] = ()
-    """The calls that were answered by those of another form."""
+    # Trials of sets of changes inside axes (of the queries that broke, where a fix is verified): they are in no cell of axes.
     inside: Count = Count()
-    """Trials of sets of changes inside axes (of the queries that broke, where a fix is verified): they are in no cell of axes."""
 
     @property
     def whole(self) -> Count:

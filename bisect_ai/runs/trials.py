@@ -51,10 +51,10 @@ class _Planned:
     identity: str
     kept: Kept | None = None
     logged: float | None = None
+    # What `commit` gave the answer that came back.
     scored: list[Scored] | None = None
-    """What `commit` gave the answer that came back."""
+    # What it counted for in the cap on calls.
     calls: int = 1
-    """What it counted for in the cap on calls."""
 
     @property
     def repeat(self) -> int:

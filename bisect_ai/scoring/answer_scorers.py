@@ -98,8 +98,8 @@ class _Rate:
     bounded: ClassVar[Bounds | None] = FAIR
     unit: ClassVar[str] = "share"
     content: ClassVar[bool] = False
+    # Regular expressions besides the built-in English ones.
     patterns: tuple[str, ...] = ()
-    """Regular expressions besides the built-in English ones."""
     higher_is_better: bool = False
 
     def __post_init__(self) -> None:

@@ -68,16 +68,16 @@ class Scorer:
     """A named `score(query, answer)`, or a `batch` that asks a model about many answers at a time; and what the numbers mean."""
 
     name: str
+    # None: the batch gives the scores.
     score: Callable[[Query, Answer], Value] | None
-    """None: the batch gives the scores."""
     higher_is_better: bool = True
     bounded: tuple[float, float] | None = None
     unit: str = "score"
+    # SHA-256 of kind and settings; None: nothing tells its versions apart, so its scores live only in this process.
     digest: str | None = None
-    """SHA-256 of kind and settings; None: nothing tells its versions apart, so its scores live only in this process."""
     batch: Batch | None = None
+    # Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one.
     content: bool = False
-    """Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one."""
 
     @property
     def sign(self) -> float:

@@ -45,8 +45,8 @@ class _Work:
     scores: list[Score] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
+    # Nobody waits for it any more.
     left: bool = False
-    """Nobody waits for it any more."""
 
 
 class Scoring:

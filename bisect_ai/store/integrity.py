@@ -126,8 +126,8 @@ class Verified:
 
     segments: tuple[Checked, ...]
     index: str
+    # Files and folders that others may read, with their mode.
     looser: tuple[str, ...] = field(default=())
-    """Files and folders that others may read, with their mode."""
 
     @property
     def lost(self) -> int:

@@ -38,16 +38,16 @@ class Purged:
 
     trials: int = 0
     scores: int = 0
+    # Answers of a provider on the wire.
     exchanges: int = 0
-    """Answers of a provider on the wire."""
+    # In stored reports.
     examples: int = 0
-    """In stored reports."""
+    # In stored reports: those that quoted the query.
     warnings: int = 0
-    """In stored reports: those that quoted the query."""
     segments: list[str] = field(default_factory=list)
     index_files: int = 0
+    # Files of the store that still hold the query's id, or one of its texts (another query may have the same).
     left: list[str] = field(default_factory=list)
-    """Files of the store that still hold the query's id, or one of its texts (another query may have the same)."""
 
     @property
     def records(self) -> int:

@@ -23,8 +23,8 @@ class Kept(NamedTuple):
     repeat: int
     answer: Answer
     infeasible: str | None = None
+    # What it counts for in the cap on calls: one, and one more for each request that was sent again; 0: none left.
     calls: int = 1
-    """What it counts for in the cap on calls: one, and one more for each request that was sent again; 0: none left."""
 
     def to_entry(self, scores: Iterable[Scored] = ()) -> Entry:
         """Its journal record, with the scores that were known when it was written."""
@@ -169,16 +169,16 @@ class Spent:
     seconds: float = 0.0
     unsettled: Unsettled = Unsettled()
     killed: Unsettled = Unsettled()
+    # USD by the scorer that spent them (judges, embeddings): part of `usd`.
     scorers: Mapping[str, float] = field(default_factory=dict)
-    """USD by the scorer that spent them (judges, embeddings): part of `usd`."""
     trials: int = 0
+    # Requests of settled calls whose answer never came whole: they may have been billed too.
     doubtful: Unsettled = Unsettled()
-    """Requests of settled calls whose answer never came whole: they may have been billed too."""
     dearest_usd: float = 0.0
+    # The most that one trial has said that it cost.
     dearest_tokens: int = 0
-    """The most that one trial has said that it cost."""
+    # On the wire, also those that failed or were under way in a process that was killed.
     requests: int = 0
-    """On the wire, also those that failed or were under way in a process that was killed."""
 
 
 @dataclass
@@ -194,10 +194,10 @@ class Outlay:
     trials: int = 0
     scorers: dict[str, int] = field(default_factory=dict)
     doubtful: list[Unsettled] = field(default_factory=list)
+    # The most that one trial has cost, in nano-USD and in tokens.
     dearest: tuple[int, int] = (0, 0)
-    """The most that one trial has cost, in nano-USD and in tokens."""
+    # (segment, identity) to the reservations, in USD, tokens and calls, that have no outcome yet.
     open: dict[tuple[str, str], list[tuple[float | None, int, int]]] = field(default_factory=dict)
-    """(segment, identity) to the reservations, in USD, tokens and calls, that have no outcome yet."""
     requests: int = 0
 
     def take(self, segment: str, head: Mapping[str, Any]) -> None:

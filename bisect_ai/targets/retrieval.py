@@ -56,8 +56,8 @@ class CorpusIndex:
     documents: tuple[Document, ...]
     scores: Scores | None
     k: int | None
+    # Where the scores come from embeddings: what has to have the question's before a search.
     vectors: VectorIndex | None = None
-    """Where the scores come from embeddings: what has to have the question's before a search."""
     _found: dict[str, tuple[Document, ...]] = field(default_factory=dict, repr=False)
 
     def search(self, question: str) -> tuple[Document, ...]:

@@ -34,8 +34,8 @@ class _Block:
     size: int
     terms: Ints
     starts: NDArray[np.int64]
+    # Of each posting, counted from `first`.
     documents: Ints
-    """Of each posting, counted from `first`."""
     counts: Ints
 
     @property

@@ -128,8 +128,8 @@ class Cell:
     """A combination as a folder. `home`: where its program runs. `failure`: why it cannot run, once that is known."""
 
     key: str
+    # good or bad, when it is one of the two releases.
     side: str | None
-    """good or bad, when it is one of the two releases."""
     folder: Path
     home: Path
     guard: threading.Lock = field(default_factory=threading.Lock)

@@ -61,13 +61,13 @@ Kind = Literal["regression", "healthy", "undecided"]
 class AuditRule:
     """What is fixed before the first call. `carried` is what `AuditFinding.carry` of the pair's last audit said."""
 
+    # Chance of any alarm about nothing in `per_year` audits.
     alpha: float = 0.05
-    """Chance of any alarm about nothing in `per_year` audits."""
     per_year: int = 52
+    # Score points: the loss that an audit should not miss.
     detect: float = 0.05
-    """Score points: the loss that an audit should not miss."""
+    # Chance of ending with "all well" at such a loss.
     miss: float = 0.1
-    """Chance of ending with "all well" at such a loss."""
     carried: tuple[float, ...] = ()
 
     @property
@@ -81,23 +81,24 @@ class AuditFinding:
     """What an audit ends with. Scores are oriented: higher is better."""
 
     kind: Kind
+    # Paired, first runs, score points; its interval holds at every look.
     loss: Estimate
-    """Paired, first runs, score points; its interval holds at every look."""
     good: Estimate
     bad: Estimate
+    # R of the module's docstring, to be compared with `bound`.
     evidence: float
-    """R of the module's docstring, to be compared with `bound`."""
     bound: float
+    # Log of R for each stake: what the next audit of the same two releases starts from.
     carry: tuple[float, ...]
-    """Log of R for each stake: what the next audit of the same two releases starts from."""
     queries: int
     trials: int
+    # Queries of which a trial failed: the worst score, or left out where the scale has no end.
     failed: int
-    """Queries of which a trial failed: the worst score, or left out where the scale has no end."""
+    # (trials, failed trials) under good and under bad.
     cells: tuple[tuple[int, int], tuple[int, int]]
-    """(trials, failed trials) under good and under bad."""
+    # Score points: the loss that a sample which settled nothing excludes, and the queries that would probably exclude
+    # `detect`.
     excluded: float | None = None
-    """Score points: the loss that a sample which settled nothing excludes, and the queries that would probably exclude `detect`."""
     needed: int | None = None
 
 

@@ -63,10 +63,10 @@ class LoggedColumn:
     numbers: Floats | None = None
     codes: Ints | None = None
     names: tuple[str, ...] = ()
+    # Whether it is adjusted for whatever its balance, like a segment that was named.
     always: bool = False
-    """Whether it is adjusted for whatever its balance, like a segment that was named."""
+    # Whether it is what the answers are clustered by.
     is_unit: bool = False
-    """Whether it is what the answers are clustered by."""
 
     def upto(self, n: int) -> LoggedColumn:
         """The first n answers' part."""
@@ -144,10 +144,10 @@ class Adjustment:
     columns: tuple[ColumnBalance, ...]
     crossed: bool
     sharpened_by: tuple[str, ...] = ()
+    # (n,) the values of long columns that the releases are compared within.
     absorbed: tuple[Ints, ...] = ()
-    """(n,) the values of long columns that the releases are compared within."""
+    # Long columns that differ a little and cannot be compared within yet: nothing adjusts for them.
     leaning: tuple[str, ...] = ()
-    """Long columns that differ a little and cannot be compared within yet: nothing adjusts for them."""
 
     @property
     def covariates(self) -> Floats:

@@ -35,8 +35,8 @@ class Hits:
 
     probabilities: Floats
     total: float
+    # None: nothing was replayed.
     interval: tuple[float, float] | None
-    """None: nothing was replayed."""
     replayed: int
 
 

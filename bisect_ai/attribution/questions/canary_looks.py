@@ -38,10 +38,10 @@ class CanaryRule:
     """What is fixed before the first look; `tolerance` is on the scale of the scores, which lie in [0, 1]."""
 
     tolerance: float = 0.02
+    # Chance of a wrong verdict, over all looks.
     alpha: float = 0.05
-    """Chance of a wrong verdict, over all looks."""
+    # The part of the traffic that was meant for the canary.
     share: float | None = None
-    """The part of the traffic that was meant for the canary."""
 
     @property
     def bound(self) -> float:
@@ -251,16 +251,16 @@ class GuardFinding:
     relative: bool
     baseline: float | None
     canary: float | None
+    # The rise, a part of the baseline's mean where `relative`.
     rise: Estimate
-    """The rise, a part of the baseline's mean where `relative`."""
 
 
 @dataclass(frozen=True)
 class SliceLoss:
     """What a part of the traffic loses, score points; the interval holds at every look for all slices together. `proved`: it does."""
 
+    # A column and its value, or two or three of them that must all hold.
     where: tuple[tuple[str, str], ...]
-    """A column and its value, or two or three of them that must all hold."""
     answers: int
     loss: Estimate
     proved: bool
@@ -279,36 +279,36 @@ class CanaryFinding:
     """The verdict and what it rests on; estimates are of all answers so far, score points."""
 
     kind: Kind
+    # Its interval holds at every look, each end but for a chance of alpha (shared with the guards at the lower one).
     loss: Estimate
-    """Its interval holds at every look, each end but for a chance of alpha (shared with the guards at the lower one)."""
     baseline: Estimate
     canary: Estimate
+    # The wealth staked on harm, to be compared with `harm_bound`.
     harm: float
-    """The wealth staked on harm, to be compared with `harm_bound`."""
     harm_bound: float
+    # The wealth staked against a loss of the tolerance or more, to be compared with the rule's bound.
     well: float
-    """The wealth staked against a loss of the tolerance or more, to be compared with the rule's bound."""
+    # Answers until the verdict; None while waiting.
     decided_after: int | None
-    """Answers until the verdict; None while waiting."""
     sides: tuple[Side, Side]
+    # Whether the verdict holds for every value of the missing scores.
     bounded: bool
-    """Whether the verdict holds for every value of the missing scores."""
     leans: bool
     if_no_loss: Needed
+    # Should it lose twice the tolerance.
     if_loss: Needed
-    """Should it lose twice the tolerance."""
+    # Whether the releases hardly answered at the same time, so that they cannot be compared.
     apart: bool
-    """Whether the releases hardly answered at the same time, so that they cannot be compared."""
     balance: tuple[ColumnBalance, ...]
     withheld: tuple[Withheld, ...]
     guards: tuple[GuardFinding, ...]
+    # The guard that rolled it back.
     by_guard: str | None
-    """The guard that rolled it back."""
     slices: tuple[SliceLoss, ...]
+    # The part of the answers that covariates made unneeded, and which.
     saved: float
-    """The part of the answers that covariates made unneeded, and which."""
     saved_by: tuple[str, ...]
     split_p: float | None
+    # Rolled back on evidence that leaves a chance of at most 1 % of being wrong, of what can be compared.
     safe_to_revert: bool
-    """Rolled back on evidence that leaves a chance of at most 1 % of being wrong, of what can be compared."""
     looks: tuple[Look, ...] = field(default=())

@@ -33,10 +33,10 @@ Z = 1.96
 class Window:
     """The queries of one release's own time that were scored then and have the good release's score now; higher is better."""
 
+    # (n,) logged scores.
     then: Floats
-    """(n,) logged scores."""
+    # (n,) the good release's, replayed.
     now: Floats
-    """(n,) the good release's, replayed."""
     weights: Floats
     clusters: Ints
 
@@ -54,8 +54,8 @@ class Parts:
     drift: Estimate | None = None
     traffic: Estimate | None = None
     release: Estimate | None = None
+    # In the log, but in neither the queries, nor drift, nor the replayed releases.
     rest: Estimate | None = None
-    """In the log, but in neither the queries, nor drift, nor the replayed releases."""
 
 
 def take_apart(good: Window, bad: Window, *, drop: Estimate | None, loss: Estimate) -> Parts:

@@ -75,19 +75,19 @@ class PairedTests:
     loss: Estimate
     good: float | None
     bad: float | None
+    # Two-sided, of "no loss and no gain".
     p_differs: float
-    """Two-sided, of "no loss and no gain"."""
+    # Of "the loss is the tolerance or more".
     p_no_worse: float
-    """Of "the loss is the tolerance or more"."""
+    # Of "the gain is the tolerance or more".
     p_no_better: float
-    """Of "the gain is the tolerance or more"."""
+    # Queries that score lower on the bad side, and (`gained`) higher.
     lost: int
-    """Queries that score lower on the bad side, and (`gained`) higher."""
     gained: int
+    # The smallest loss that would be called a regression with 80 % chance; None: nothing is known of the spread.
     sees: float | None
-    """The smallest loss that would be called a regression with 80 % chance; None: nothing is known of the spread."""
+    # The 1 - 2 alpha interval, which equivalence needs inside the tolerance; None: no spread to tell it from.
     narrow: tuple[float, float] | None = None
-    """The 1 - 2 alpha interval, which equivalence needs inside the tolerance; None: no spread to tell it from."""
     bounds: Bounds | None = None
 
     def queries_to_see(self, size: float) -> int | None:

@@ -14,13 +14,13 @@ Kind = Literal["fixed", "not_fixed", "fixed_with_collateral", "undecided"]
 class VerifyRule:
     """What is fixed before the first call. Scores are oriented; `lowest` and `highest` clip what is bet on, in their units."""
 
+    # The first queries of the problem are those that broke in the run; the rest are drawn at random from the log.
     broken: int
-    """The first queries of the problem are those that broke in the run; the rest are drawn at random from the log."""
+    # N: the logged queries that the rest were drawn from.
     others: int
-    """N: the logged queries that the rest were drawn from."""
     alpha: float = 0.05
+    # Score points: a smaller shortfall against good is none.
     tolerance: float = 0.02
-    """Score points: a smaller shortfall against good is none."""
     lowest: float = 0.0
     highest: float = 1.0
 
@@ -48,11 +48,11 @@ class Again:
     bad: Estimate
     fix: Estimate
     queries: int
+    # Times that the queries that broke were run: only when too little is back, to tell collateral from a loss that stays.
     passes: int
-    """Times that the queries that broke were run: only when too little is back, to tell collateral from a loss that stays."""
+    # Evidence that enough is back (all but the tolerance, or the share wanted), and (`not_fixed`) that it is not; to be
+    # compared with the bound.
     fixed: float
-    """Evidence that enough is back (all but the tolerance, or the share wanted), and (`not_fixed`) that it is not; to be compared
-    with the bound."""
     not_fixed: float
 
 
@@ -80,5 +80,5 @@ class VerifyFinding:
     failed: int
     trials: int
     calls_needed: int | None
+    # (trials, failed trials) of the queries drawn at random under good and under the fix.
     cells: tuple[tuple[int, int], tuple[int, int]]
-    """(trials, failed trials) of the queries drawn at random under good and under the fix."""

@@ -46,21 +46,21 @@ class Evidence:
 
     rows: QueryRows
     named: frozenset[int]
+    # Axis to the families that named it.
     proved: Mapping[int, Sequence[str]]
-    """Axis to the families that named it."""
+    # Whether a loss worth the tolerance is seen.
     loses: bool
-    """Whether a loss worth the tolerance is seen."""
     ended: str
     rollback: tuple[int, ...]
     table_alpha: float
+    # (family, axis) to the cells whose difference was tested.
     pairs: Mapping[tuple[str, int], list[tuple[int, int]]]
-    """(family, axis) to the cells whose difference was tested."""
     suspicion: tuple[tuple[int, float], ...]
+    # What each axis costs so far in each question, and the calls that one more query for it takes.
     suspects: tuple[tuple[Mean, int], ...]
-    """What each axis costs so far in each question, and the calls that one more query for it takes."""
     error_budget: ErrorBudget
+    # Whether an axis that is not named looks as if it cost a part of the loss.
     suspects_more: bool = True
-    """Whether an axis that is not named looks as if it cost a part of the loss."""
 
 
 def conclude_search(e: Evidence) -> Attribution:

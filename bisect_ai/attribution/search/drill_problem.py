@@ -41,34 +41,34 @@ class DrillOutcome(NamedTuple):
 class DrillProblem:
     """What the drill-down may know before its first trial. Queries are indices of the caller's, each list in random order."""
 
+    # m, how many changes there are.
     changes: int
-    """m, how many changes there are."""
+    # Queries that did better under good than under bad: where suspects are looked for, and nothing is proved.
     breaking: tuple[int, ...]
-    """Queries that did better under good than under bad: where suspects are looked for, and nothing is proved."""
+    # Trials that may be asked for, the most.
     budget: int
-    """Trials that may be asked for, the most."""
+    # Queries that have not run: what is proved is proved on them.
     fresh: tuple[int, ...] = ()
-    """Queries that have not run: what is proved is proved on them."""
+    # Queries that ran, whatever came of it: for proofs once the fresh ones are used up.
     used: tuple[int, ...] = ()
-    """Queries that ran, whatever came of it: for proofs once the fresh ones are used up."""
+    # Pairs of which the first change cannot be bad without the second.
     needs: tuple[tuple[int, int], ...] = ()
-    """Pairs of which the first change cannot be bad without the second."""
+    # A score below it is a failure, in the search for suspects.
     threshold: float = 0.5
-    """A score below it is a failure, in the search for suspects."""
+    # For each breaking query its own threshold (halfway between its scores under good and bad); empty: all `threshold`.
     thresholds: tuple[float, ...] = ()
-    """For each breaking query its own threshold (halfway between its scores under good and bad); empty: all `threshold`."""
+    # Chance of naming a change without a net cost, over the whole drill-down.
     alpha: float = 0.05
-    """Chance of naming a change without a net cost, over the whole drill-down."""
+    # The smallest cost worth acting on, in score points.
     tolerance: float = 0.02
-    """The smallest cost worth acting on, in score points."""
+    # Chance that an answer is not what the changes say, in the search for suspects.
     noise: float = 0.05
-    """Chance that an answer is not what the changes say, in the search for suspects."""
+    # Queries in the log that the sample was drawn from; None: unknown or endless.
     population: int | None = None
-    """Queries in the log that the sample was drawn from; None: unknown or endless."""
+    # What each of the caller's queries stands for; None: all alike.
     weights: Floats | None = None
-    """What each of the caller's queries stands for; None: all alike."""
+    # The cluster of each of the caller's queries; None: every query its own.
     clusters: Ints | None = None
-    """The cluster of each of the caller's queries; None: every query its own."""
     seed: int = 0
 
     @property
@@ -83,12 +83,12 @@ class DrillCause:
 
     changes: tuple[int, ...]
     mode: Mode
+    # Share of what all the changes together cost, in [0, 1].
     share: Estimate
-    """Share of what all the changes together cost, in [0, 1]."""
+    # Chance at most that the drill-down names any innocent change.
     p_adjusted: float
-    """Chance at most that the drill-down names any innocent change."""
+    # A few queries that it breaks.
     queries: tuple[int, ...]
-    """A few queries that it breaks."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Finer:
 
     value: Estimate
     restores: Estimate
+    # Whether some of the loss came back, and 80 % of it cannot be ruled out.
     enough: bool
-    """Whether some of the loss came back, and 80 % of it cannot be ruled out."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,12 @@ class DrillResult:
     causes: tuple[DrillCause, ...]
     reason: str
     calls: int
+    # Share of what the changes cost that reverting the named ones leaves.
     unexplained: float | None = None
-    """Share of what the changes cost that reverting the named ones leaves."""
+    # The smallest set of changes that brings the loss back, as measured.
     back: tuple[int, ...] = ()
-    """The smallest set of changes that brings the loss back, as measured."""
+    # What `back` was measured to restore.
     measured: Finer | None = None
-    """What `back` was measured to restore."""
 
     @property
     def changes(self) -> frozenset[int]:

@@ -54,8 +54,8 @@ KEPT = 100  # calls kept back for measuring a rollback, a twelfth of the budget 
 class NetSearch:
     """`ask` and `tell` until `ask` has nothing more; then `result`."""
 
+    # Whether it looks at broken queries first, and at the end reverts on a few queries the axes that no test looked at.
     looks_around = True
-    """Whether it looks at broken queries first, and at the end reverts on a few queries the axes that no test looked at."""
 
     def __init__(self, problem: Problem) -> None:
         self._problem = p = problem

@@ -43,8 +43,8 @@ class Contrast:
     spread: float
     n: int
     mean: float
+    # The canary's share of the answers.
     share: float
-    """The canary's share of the answers."""
 
     @property
     def sides(self) -> tuple[float, float]:

@@ -137,14 +137,14 @@ RARE = 0.01
 class Trend:
     """Scores of good and bad before and after a call of the run."""
 
+    # Score points that they rose by (oriented); negative: they sank.
     move: float
-    """Score points that they rose by (oriented); negative: they sank."""
+    # Place of the first trial after it, in the order of the run.
     at: int
-    """Place of the first trial after it, in the order of the run."""
     trials: int
     p: float
+    # Cell to the part of its trials that came after it.
     later: Mapping[int, float]
-    """Cell to the part of its trials that came after it."""
 
 
 def find_trend(cells: Ints, scores: Floats, queries: Ints, *, corners: Sequence[int], seed: int) -> Trend | None:

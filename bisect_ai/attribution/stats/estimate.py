@@ -29,8 +29,8 @@ class PairedSample:
     weights: Floats
     clusters: Ints
     population: float
+    # Whether scores take two values only.
     binary: bool
-    """Whether scores take two values only."""
 
     def z(self, tolerance: float) -> float:
         """The loss less `tolerance` over its standard error, as if two queries more had differed (Agresti and Coull 1998)."""

@@ -96,16 +96,16 @@ class Fit:
 class ScoreTable:
     """Scores of queries in cells. Higher is better; NaN: no score."""
 
+    # (n, cells)
     scores: Floats
-    """(n, cells)"""
+    # (n,) logged queries that each sampled one stands for.
     weights: Floats
-    """(n,) logged queries that each sampled one stands for."""
+    # (n,) cluster numbers 0..G-1.
     clusters: Ints
-    """(n,) cluster numbers 0..G-1."""
+    # Queries in the log; infinity when unknown.
     population: float
-    """Queries in the log; infinity when unknown."""
+    # The noise of the verdicts that the scores rest on; None: no judge gave them.
     judge: JudgeNoise | None = None
-    """The noise of the verdicts that the scores rest on; None: no judge gave them."""
 
     @cached_property
     def present(self) -> Floats:

@@ -118,16 +118,16 @@ def _failing_axes(cause: Cause, paired: Paired, axes: Sequence[str], worst: floa
 class Bounds:
     """The loss with the gaps filled; `interval` runs from the lowest to the highest 95 % end."""
 
+    # Every failed call is the lowest score, pairs that lack a score otherwise are left out.
     composite: Estimate
-    """Every failed call is the lowest score, pairs that lack a score otherwise are left out."""
+    # Over every value of the gaps.
     interval: tuple[float, float]
-    """Over every value of the gaps."""
+    # Over every value of the gaps that are no failed calls; these are the lowest score.
     censored: tuple[float, float]
-    """Over every value of the gaps that are no failed calls; these are the lowest score."""
     missing_good: float
     missing_bad: float
+    # Whether one release lacks more scores than chance explains.
     leans: bool = False
-    """Whether one release lacks more scores than chance explains."""
 
 
 def bound_loss(

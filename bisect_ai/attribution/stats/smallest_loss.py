@@ -77,8 +77,8 @@ class Size:
     queries: int
     cells: int
     smallest_effect: float | None
+    # Calls until a loss of 10 points by one axis is settled.
     usual_calls: int
-    """Calls until a loss of 10 points by one axis is settled."""
 
 
 def sizes(problem: Problem) -> dict[str, Size]:

@@ -34,10 +34,10 @@ FEWEST = 10
 class JudgeNoise:
     """The noise of the verdicts that a table's scores rest on."""
 
+    # Of one verdict, in squared score points; None: too few answers were judged twice.
     variance: float | None
-    """Of one verdict, in squared score points; None: too few answers were judged twice."""
+    # (n, cells) numbers 0.. of the verdicts; equal where cells share one.
     verdicts: Ints
-    """(n, cells) numbers 0.. of the verdicts; equal where cells share one."""
 
     def of(self, contrasts: Floats, loads: Floats) -> Floats:
         """(m,) variance that verdicts give to contrasts (m, cells) of means in which a query's score has the load (n, cells)."""

@@ -45,12 +45,12 @@ class Format:
     suits: Callable[[str, Value], bool]
     split: Callable[[], Split]
     build: Callable[[Sequence[Value]], Iterator[Made]]
+    # Reads a file that is neither JSON, JSONL, CSV nor Parquet; None: it is one of these.
     open: Callable[[Path], Iterator[tuple[str, Value]] | None] = lambda _: None
-    """Reads a file that is neither JSON, JSONL, CSV nor Parquet; None: it is one of these."""
+    # Those of `parts` that say something of the records after them, but do not make a file one of this format.
     headers: frozenset[str] = frozenset()
-    """Those of `parts` that say something of the records after them, but do not make a file one of this format."""
+    # What a file's name says of its run.
     named: Callable[[str], Value] = lambda _: {}
-    """What a file's name says of its run."""
 
     @property
     def inner(self) -> frozenset[str]:

@@ -47,14 +47,14 @@ _CHOICES = {"tools": ("tool_choice", "parallel_tool_calls"), "functions": ("func
 class SeenOnWire:
     """What the requests of one trial held."""
 
+    # Names of pieces that stood in one of them.
     found: set[str] = field(default_factory=set)
-    """Names of pieces that stood in one of them."""
+    # Name of a piece to why it could not be put in.
     refused: dict[str, str] = field(default_factory=dict)
-    """Name of a piece to why it could not be put in."""
+    # Tool call to the name and arguments that the model wrote, for requests that repeat it under the program's names.
     originals: dict[str, tuple[str, Any]] = field(default_factory=dict)
-    """Tool call to the name and arguments that the model wrote, for requests that repeat it under the program's names."""
+    # Composed name of a tool to the program's name of it, and to how its arguments are called there.
     calls: dict[str, tuple[str, Renames]] = field(default_factory=dict)
-    """Composed name of a tool to the program's name of it, and to how its arguments are called there."""
 
     def missing(self, needed: Collection[str]) -> str | None:
         """What of the pieces that are `needed` no request could be given, and why; None: all that was tried could be."""

@@ -96,12 +96,12 @@ class ProviderReply:
 class Asking:
     """What the exchanges of one trial share."""
 
+    # Its id, under which what is kept can be removed.
     query: str
-    """Its id, under which what is kept can be removed."""
     digest: str
     repeat: int
+    # Monotonic seconds.
     until: float
-    """Monotonic seconds."""
     tally: RequestTally = field(default_factory=RequestTally)
     times: Counter[str] = field(default_factory=Counter)
 

@@ -44,13 +44,13 @@ class WireTrial:
     asking: Asking
     cell: WireCell | None
     seen: SeenOnWire = field(default_factory=SeenOnWire)
+    # The provider's whole answers, as it gave them.
     answers: list[Body] = field(default_factory=list)
-    """The provider's whole answers, as it gave them."""
+    # Of those that cost something now.
     paid: list[PaidExchange] = field(default_factory=list)
-    """Of those that cost something now."""
     calls: list[ToolCall] = field(default_factory=list)
+    # (path, body) of each request as the program sent it.
     bodies: list[tuple[str, Body]] = field(default_factory=list)
-    """(path, body) of each request as the program sent it."""
     failures: list[BisectError | ExchangeFailed] = field(default_factory=list)
 
 

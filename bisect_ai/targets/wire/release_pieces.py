@@ -34,8 +34,8 @@ Place = tuple[str | int, ...]
 class WirePiece:
     """A value that differs between the releases, by where it stands in them. None: that release has none."""
 
+    # model, sampling, text, document or tool.
     kind: str
-    """model, sampling, text, document or tool."""
     place: Place
     good: Any
     bad: Any

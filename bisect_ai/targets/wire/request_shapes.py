@@ -38,10 +38,10 @@ class ToolSpot:
 
     holder: Body
     schema_key: str
+    # In the list of tools.
     place: int
-    """In the list of tools."""
+    # The key of that list in the request.
     within: str = "tools"
-    """The key of that list in the request."""
 
     @property
     def name(self) -> str:
@@ -55,8 +55,8 @@ class CallSpot:
 
     holder: Body
     key: str | None
+    # Empty: it has none.
     id: str
-    """Empty: it has none."""
 
 
 class RequestShape(Protocol):
