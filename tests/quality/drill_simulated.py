@@ -71,6 +71,7 @@ def make(family: str, *, m: int, noise: float, seed: int, churn: float = 0.0) ->
         "drill_null": [],
         "noise_only": [],
         "scattered": [({i}, 360 // m) for i in range(m)],
+        "dozen": [({i}, 24) for i in range(12)],
     }
     start = 0
     for number, (_, count) in enumerate(plan[family]):

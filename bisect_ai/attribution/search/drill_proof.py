@@ -155,10 +155,20 @@ class ChangeSearch(NetSearch):
         if named != self._last_named[0]:
             self._last_named = named, spent
         since = self._last_named[1]
+        if self._is_spread(named):
+            return spent - since >= FEWEST_MORE
         if not named or spent - since < max(since, FEWEST_MORE):
             return False
         left = self._sets.left(named)
         return left.n >= MEASURED and left.z < 2 and left.favours_nothing(OPEN * self._loss.value) > 0
+
+    def _is_spread(self, named: frozenset[int]) -> bool:
+        """Whether what nobody suspected is named alone, and no suspect by itself is likely to cost a part that matters."""
+        if {self._problem.axes[a] for a in named} != {REST}:
+            return False
+        most = OPEN * max(self._loss.value, self._problem.tolerance)
+        costs = [self._tests.mean("reverted", a) for a in range(self._problem.k) if a not in named]
+        return all(c.n >= MEASURED and c.value + 2 * c.error < most for c in costs)
 
     def _settle_modes(self, width: int) -> Sequence[Trial]:
         """Trials that tell how the named axes act, where that is not settled: alone, together, all of them on the same queries."""
