@@ -25,14 +25,14 @@ class _Strict(BaseModel):
 class PerTrial(_Strict):
     """What one trial may spend, the most: requests to the model, USD, tokens in and out, minutes. None: no cap."""
 
-    # Requests to the model.
     calls: int | None = Field(default=None, ge=1)
-    # Money.
+    """Requests to the model."""
     usd: float | None = Field(default=None, gt=0)
-    # In and out.
+    """Money."""
     tokens: int | None = Field(default=None, ge=1)
-    # Time.
+    """In and out."""
     minutes: float | None = Field(default=None, gt=0)
+    """Time."""
 
 
 class Budget(_Strict):
@@ -42,18 +42,18 @@ class Budget(_Strict):
     None: no cap. Never crossed but for minutes: no request leaves after them, what is under way may end.
     """
 
-    # Answers of the target, failed ones too.
     calls: int = Field(default=5000, ge=2)
-    # Of a target on the wire: requests that its program may send.
+    """Answers of the target, failed ones too."""
     requests: int | None = Field(default=None, ge=1)
-    # Money, of judges and embeddings too.
+    """Of a target on the wire: requests that its program may send."""
     usd: float | None = Field(default=None, gt=0)
-    # In and out.
+    """Money, of judges and embeddings too."""
     tokens: int | None = Field(default=None, ge=1)
-    # No request leaves after them.
+    """In and out."""
     minutes: float | None = Field(default=None, gt=0)
-    # What one trial may spend.
+    """No request leaves after them."""
     per_trial: PerTrial = Field(default_factory=PerTrial)
+    """What one trial may spend."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -65,51 +65,51 @@ class Budget(_Strict):
 class Timeouts(_Strict):
     """Seconds that one answer of the target may take, and one score of a scorer; then it is a failed one."""
 
-    # Of one answer.
     target: float = Field(default=600, gt=0)
-    # Of one score.
+    """Of one answer."""
     scorer: float = Field(default=30, gt=0)
+    """Of one score."""
 
 
 class LogOptions(_Strict):
     """Where the logged queries are, how their columns are named, how many to sample."""
 
-    # A file, or a pattern such as `logs/*.jsonl`.
     path: Any = None
-    # Which tool wrote it; `auto` looks.
+    """A file, or a pattern such as `logs/*.jsonl`."""
     format: Format = "auto"
-    # Our field to your column; other names are columns of your own.
+    """Which tool wrote it; `auto` looks."""
     columns: dict[str, str | dict[str, str] | list[str]] = Field(default_factory=dict)
-    # Column whose values are sampled in proportion, and told one by one.
+    """Our field to your column; other names are columns of your own."""
     segment: str | None = None
-    # Column of what belongs together, as a user: drawn whole.
+    """Column whose values are sampled in proportion, and told one by one."""
     cluster: str | None = None
-    # Columns that tell mixed releases apart.
+    """Column of what belongs together, as a user: drawn whole."""
     versions: list[str] = Field(default_factory=list)
-    # Queries to draw, at most; null: all.
+    """Columns that tell mixed releases apart."""
     sample: int | None = Field(default=2000, ge=2)
-    # At least so many queries of each segment.
+    """Queries to draw, at most; null: all."""
     floor: int = Field(default=1, ge=1)
-    # A DuckDB condition over the log's columns.
+    """At least so many queries of each segment."""
     where: str | None = None
-    # No records before this time; UTC when no zone is given.
+    """A DuckDB condition over the log's columns."""
     since: Any = None
-    # No records from this time on.
+    """No records before this time; UTC when no zone is given."""
     until: Any = None
-    # When each release ran, for a log that does not say: label to since and until.
+    """No records from this time on."""
     windows: dict[str, dict[Literal["since", "until"], Any]] = Field(default_factory=dict)
-    # Labels by another column: `{by: file, good: "a*.json", bad: "b*.json"}`.
+    """When each release ran, for a log that does not say: label to since and until."""
     release: dict[str, str] | None = None
-    # What becomes of questions that lost an image, a file or a part of their text in the log.
+    """Labels by another column: `{by: file, good: "a*.json", bad: "b*.json"}`."""
     on_lost: Literal["drop", "keep"] = "drop"
-    # The list that holds the records, in JSON with several.
+    """What becomes of questions that lost an image, a file or a part of their text in the log."""
     rows: str | None = None
-    # Count lines that cannot be read, instead of stopping.
+    """The list that holds the records, in JSON with several."""
     skip_bad: bool = False
-    # Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more.
+    """Count lines that cannot be read, instead of stopping."""
     independent: bool = False
-    # Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift.
+    """Copies of one text are independent queries; else they are a cluster where they are 5 % of the sample or more."""
     reuse: bool = False
+    """Take logged scores of the two releases for trials of good and bad, but for a fifth that is replayed to see drift."""
 
     @field_validator("columns")
     @classmethod
@@ -130,31 +130,31 @@ class LogOptions(_Strict):
 class Audit(_Strict):
     """How `audit` looks for a regression: the loss (score points) not to miss, with what chance, and audits a year."""
 
-    # The loss that should not be missed, in units of the metric.
     detect: float = Field(default=0.05, gt=0)
-    # The chance to miss it.
+    """The loss that should not be missed, in units of the metric."""
     miss: float = Field(default=0.1, gt=0, lt=1)
-    # Audits that share one `alpha`.
+    """The chance to miss it."""
     per_year: int = Field(default=52, ge=1)
+    """Audits that share one `alpha`."""
 
 
 class Canary(_Strict):
     """What `canary` compares: the release labels that the log has, and the lowest and highest score there can be."""
 
-    # The release to compare with, as the log names it.
     baseline: str | None = None
-    # The release to decide about.
+    """The release to compare with, as the log names it."""
     canary: str | None = None
-    # Lowest and highest possible score.
+    """The release to decide about."""
     bounds: tuple[float, float] | None = None
-    # False: lower scores are better, as for a cost.
+    """Lowest and highest possible score."""
     higher_is_better: bool | None = None
-    # Further metrics and what they may move by: `cost:+10%`, `refusal:+1p`, `latency:+0.5`, `helpful:-2p`.
+    """False: lower scores are better, as for a cost."""
     guards: list[str] = Field(default_factory=list)
-    # The part of the traffic that was meant for the canary.
+    """Further metrics and what they may move by: `cost:+10%`, `refusal:+1p`, `latency:+0.5`, `helpful:-2p`."""
     share: float | None = Field(default=None, gt=0, lt=1)
-    # Columns that do not say who asked or what.
+    """The part of the traffic that was meant for the canary."""
     ignore: list[str] = Field(default_factory=list)
+    """Columns that do not say who asked or what."""
 
 
 class SecretsOf(_Strict):
@@ -163,14 +163,14 @@ class SecretsOf(_Strict):
     `shapes`: hide what looks like a known service's key, too.
     """
 
-    # Variables whose values are hidden, whatever they are called.
     env: list[str] = Field(default_factory=list)
-    # Variables that are no credential.
+    """Variables whose values are hidden, whatever they are called."""
     ignore: list[str] = Field(default_factory=list)
-    # A file of values: one a line, or NAME=value.
+    """Variables that are no credential."""
     values_from: str | Path | None = None
-    # Hide what looks like a known service's key.
+    """A file of values: one a line, or NAME=value."""
     shapes: bool = True
+    """Hide what looks like a known service's key."""
 
     def resolved(self, folder: Path) -> Secrets:
         """With the values of the file, whose path starts from `folder`. Raises `ConfigError`: it cannot be read."""
@@ -191,14 +191,14 @@ class CanaryStudy(_Strict):
 class RepositorySettings(_Strict):
     """How git revisions are releases: the axes are paths, or a release file is read at the revision."""
 
-    # A folder of a git repository, from the settings' own: where revisions, and paths below it, are looked up.
     repo: str = "."
-    # Of git revisions: axis to the gitignore patterns of its files.
+    """A folder of a git repository, from the settings' own: where revisions, and paths below it, are looked up."""
     axes: dict[str, list[str]] = Field(default_factory=dict)
-    # Of git revisions: the release file that is read at each, from `repo`.
+    """Of git revisions: axis to the gitignore patterns of its files."""
     release: str | None = None
-    # Patterns of changed files that every combination has from one side.
+    """Of git revisions: the release file that is read at each, from `repo`."""
     pin: dict[Literal["good", "bad"], list[str]] = Field(default_factory=dict)
+    """Patterns of changed files that every combination has from one side."""
 
     @property
     def repository(self) -> RepositoryRules:
@@ -222,52 +222,52 @@ class RepositorySettings(_Strict):
 class Config(RepositorySettings):
     """Everything that `bisect.yaml` may hold; the same names are keywords of `bisect_ai.run`."""
 
-    # The release that was fine: a release file, `{git: REVISION}`, or a mapping of axes.
     good: Any
-    # The release that lost quality, likewise.
+    """The release that was fine: a release file, `{git: REVISION}`, or a mapping of axes."""
     bad: Any
-    # The logged queries; a path alone stands for `{path: …}`.
+    """The release that lost quality, likewise."""
     log: LogOptions = Field(default_factory=LogOptions)
-    # What answers: `{kind: litellm}` and the kinds of the targets guide.
+    """The logged queries; a path alone stands for `{path: …}`."""
     target: Any
-    # None: the scores that the target's answers bring.
+    """What answers: `{kind: litellm}` and the kinds of the targets guide."""
     scorers: Any = None
-    # The score that decides; needed where there are several.
+    """None: the scores that the target's answers bring."""
     metric: str | None = None
-    # Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean.
+    """The score that decides; needed where there are several."""
     tolerance: float = Field(default=0.02, ge=0)
-    # The chance of a wrong verdict that is accepted, over the whole run.
+    """Where it is not set and the metric's scale is open (seconds, USD, characters): 5 % of the good release's mean."""
     alpha: float = Field(default=0.05, gt=0, le=0.5)
-    # What may be spent, the most.
+    """The chance of a wrong verdict that is accepted, over the whole run."""
     budget: Budget = Field(default_factory=Budget)
-    # Seconds for one answer and for one score.
+    """What may be spent, the most."""
     timeouts: Timeouts = Field(default_factory=Timeouts)
-    # Go on although the target or the deciding scorer only fails.
+    """Seconds for one answer and for one score."""
     keep_going: bool = False
-    # Which combinations are tried: chosen as answers come in, all of them, or a balanced part.
+    """Go on although the target or the deciding scorer only fails."""
     design: Literal["adaptive", "full", "fractional"] = "adaptive"
-    # Axes that only run together: each list is one unit for naming and rollback.
+    """Which combinations are tried: chosen as answers come in, all of them, or a balanced part."""
     couplings: list[list[str]] = Field(default_factory=list)
-    # Search inside the axes that are to blame: for the line, document or field.
+    """Axes that only run together: each list is one unit for naming and rollback."""
     drill: bool = True
-    # How `audit` looks for a regression.
+    """Search inside the axes that are to blame: for the line, document or field."""
     audit: Audit = Field(default_factory=Audit)
-    # What `canary` compares.
+    """How `audit` looks for a regression."""
     canary: Canary = Field(default_factory=Canary)
-    # What is a credential besides what looks like one.
+    """What `canary` compares."""
     secrets: SecretsOf = Field(default_factory=SecretsOf)
-    # The folder that keeps every answer.
+    """What is a credential besides what looks like one."""
     store: str | Path | None = ".bisect-ai"
-    # Of the sample and of the order of trials.
+    """The folder that keeps every answer."""
     seed: int = 0
-    # Target calls in flight at the same time.
+    """Of the sample and of the order of trials."""
     concurrency: int | None = Field(default=None, ge=1, le=1024)
-    # Worker processes that call the target.
+    """Target calls in flight at the same time."""
     jobs: int | None = Field(default=None, ge=1, le=1024)
-    # Where target calls run: this machine, or a cluster.
+    """Worker processes that call the target."""
     backend: Literal["loky", "dask", "ray"] = "loky"
-    # Address of the cluster.
+    """Where target calls run: this machine, or a cluster."""
     scheduler: str | None = None
+    """Address of the cluster."""
 
     @property
     def target_seconds(self) -> float:
