@@ -47,7 +47,7 @@ def deliver(
     """Files first, then the `rest`, then the terminal: the card, after the `whole` report where it is asked for.
 
     A report on standard output, or `shown` False, leaves the terminal out. Each is tried whatever became of the others; then raises
-    `BisectError` with all that failed.
+    `NotToldError` with all that failed.
     """
     from bisect_ai.report.file_formats import render_as
 
@@ -74,7 +74,7 @@ def deliver(
 
         notify(tell(options["notify_sinks"], report))
     if failed:
-        raise BisectError("; ".join(failed))
+        raise NotToldError("; ".join(failed))
 
 
 def _write_pages(path: str, report: dict[str, Any], answered: Sequence[AnsweredQuery], at: Standpoint) -> None:
@@ -133,11 +133,17 @@ def progress_for(options: Mapping[str, Any]) -> Any:
     return partial(live, log=lambda line: append_text(path, line + "\n"), silent=bool(options.get("quiet")))
 
 
+class NotToldError(BisectError):
+    """There is a verdict, and some file or stream that was to tell it could not be written."""
+
+
 @contextlib.contextmanager
 def reported(options: Mapping[str, Any]) -> Iterator[None]:
     """Inside, whatever ends the work without a verdict is written too, in every file that was asked for; then it is raised on."""
     try:
         yield
+    except NotToldError:  # what could be written holds the verdict
+        raise
     except (BisectError, KeyboardInterrupt, Exception) as error:  # CI must hear of a fault of ours too
         reason = redact(str(error) or type(error).__name__)
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
