@@ -178,8 +178,8 @@ class NetChurn:
 
     @property
     def is_good(self) -> bool:
-        """Whether it gains on balance, proved or by an estimate that counts."""
-        return self.high < 0 or self.cost <= -self.worth
+        """Whether it gains on balance: proved, or by an estimate that counts beside which no loss that counts is likely."""
+        return self.high < 0 or (self.cost <= -self.worth and self.high < self.worth)
 
 
 def churn_lines(report: Report, *, quoting: Quoting = PLAIN) -> list[str]:
