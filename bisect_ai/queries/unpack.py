@@ -35,6 +35,7 @@ CHUNK = 2**20  # bytes read at once: a bomb is noticed before it fills the disk
 PREFIX = "bisect-ai-log-"
 # Seconds in which a folder may not be locked yet by who made it.
 YOUNG = 60.0
+# What the unpackers raise for a file that is damaged, or packed in a way that they do not know.
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError, ValueError)
 
 
