@@ -20,10 +20,10 @@ from bisect_ai.attribution.questions.canary_looks import (
 )
 from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, turned, turned_ends
 from bisect_ai.report.canary_report import MOST_EVIDENCE
-from bisect_ai.report.json_edge import Ends
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import Report, Verdict
+from bisect_ai.report.value_types import Ends
 from bisect_ai.report.watch_values import (
     AnswerTallies,
     AnswerTally,

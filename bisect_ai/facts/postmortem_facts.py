@@ -27,7 +27,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample, microseconds
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair, load_side
-from bisect_ai.report.json_edge import Value, as_mapping, read
+from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.postmortem_values import (
     FixVerification,
     HitQuery,
@@ -46,6 +46,7 @@ from bisect_ai.report.postmortem_values import (
     TrafficShift,
 )
 from bisect_ai.report.report_values import Report
+from bisect_ai.report.value_types import Value
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepare import releases_of_run, settle
 from bisect_ai.store.trial_store import Store

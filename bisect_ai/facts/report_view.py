@@ -14,7 +14,7 @@ from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect,
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
 from bisect_ai.provider.redaction import redact_all
-from bisect_ai.report.json_edge import Ends, ReportedEstimate, as_mapping, read
+from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.measured_values import (
     LoggedLoss,
     LossParts,
@@ -36,6 +36,7 @@ from bisect_ai.report.report_values import (
     RunUsage,
     Verdict,
 )
+from bisect_ai.report.value_types import Ends, ReportedEstimate
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"

@@ -35,8 +35,8 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.pair import load_beside
 from bisect_ai.replay.interrupts import Stop
-from bisect_ai.report.json_edge import ReportedEstimate
 from bisect_ai.report.run_blocks import CollateralEvidence, RepairEvidence, VerifiedAgain, VerifiedOthers, VerifyBlock
+from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.result import Result
 from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.ledger import Watch

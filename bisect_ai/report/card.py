@@ -16,7 +16,6 @@ from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
-from bisect_ai.report.json_edge import ReportedEstimate
 from bisect_ai.report.phrases import (
     Scale,
     beside_phrases,
@@ -32,6 +31,7 @@ from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import UNMEASURED, Report, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
+from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.report.verdict_sentence import slice_clause, trend_clause
 from bisect_ai.report.vocabulary import UNKNOWN, WHO_OUTSIDE
 from bisect_ai.report.watch_report import fallen, watch_owner, watch_places

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bisect_ai.report.json_edge import Interval, Number, Omitted, ReportedEstimate, Value
+from bisect_ai.report.value_types import Interval, Number, Omitted, ReportedEstimate, Value
 
 
 # -- what was measured -----------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import ALL_OF_IT
 
 if TYPE_CHECKING:
-    from bisect_ai.report.json_edge import ReportedEstimate
     from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
     from bisect_ai.report.planning_values import ChangeReference, NamedChange
     from bisect_ai.report.report_values import (
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         NamedCause,
         Report,
     )
+    from bisect_ai.report.value_types import ReportedEstimate
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
@@ -313,7 +313,7 @@ def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
 
 def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     """What the log says: "88 % to 70 % (a loss of 18 points, 95 % interval 15 to 21) over 4,180 queries"."""
-    from bisect_ai.report.json_edge import ReportedEstimate
+    from bisect_ai.report.value_types import ReportedEstimate
 
     told = ReportedEstimate(estimate=logged.loss, interval=logged.interval)
     ends = f"{scale.value(logged.good)} to {scale.value(logged.bad)}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
+from bisect_ai.report.value_types import Interval, Number, Omitted, Value
 
 
 # -- changes ---------------------------------------------------------------------------------------------------------

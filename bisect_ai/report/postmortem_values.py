@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bisect_ai.report.json_edge import Interval, Number, Value
+from bisect_ai.report.value_types import Interval, Number, Value
 
 
 class HitQuery(Value, frozen=True):

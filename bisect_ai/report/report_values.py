@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
 from bisect_ai.report.measured_values import (
     CompareBlock,
     MeasuredLoss,
@@ -53,6 +52,7 @@ from bisect_ai.report.run_blocks import (
     TrendBlock,
     VerifyBlock,
 )
+from bisect_ai.report.value_types import Interval, Number, Omitted, Value
 from bisect_ai.report.vocabulary import TONES
 from bisect_ai.report.watch_values import CanaryBlock, DriftBlock, OnsetBlock
 

@@ -10,13 +10,13 @@ from bisect_ai.report import canary_report, comparison, figures, tables, watch_r
 from bisect_ai.report.comparison import compared, leading
 from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
-from bisect_ai.report.json_edge import Interval
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.page_parts import Fact, PageList
 from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, negated, scale_of
 from bisect_ai.report.report_values import Report, is_of_watching, tone_of
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
+from bisect_ai.report.value_types import Interval
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from bisect_ai.report.accounting import remedy, tape_phrase
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.comparison import comparison_sentence
-from bisect_ai.report.json_edge import ReportedEstimate
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
 from bisect_ai.report.phrases import (
     ADDS_UP,
@@ -35,6 +34,7 @@ from bisect_ai.report.phrases import (
 from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, is_of_watching
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock, VerifiedOthers, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.report.watch_report import watch_sentence
 
 

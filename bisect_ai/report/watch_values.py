@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect_ai.report.json_edge import Interval, Number, Omitted, Value
+from bisect_ai.report.value_types import Interval, Number, Omitted, Value
 
 
 class VerdictEvidence(Value, frozen=True):

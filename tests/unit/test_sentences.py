@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from bisect_ai.report.accounting import duration, money, usage_sentence
-from bisect_ai.report.json_edge import ReportedEstimate
 from bisect_ai.report.phrases import Scale, change_name, count, listed, loss_phrase, plain_number, scale_for, share_phrase
 from bisect_ai.report.planning_values import ChangeReference
 from bisect_ai.report.report_values import NamedCause, RunUsage
 from bisect_ai.report.untrusted_text import MARKDOWN, PLAIN
+from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.report.verdict_sentence import verdict_sentence
 from tests.reports import report_of
 
