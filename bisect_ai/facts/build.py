@@ -41,7 +41,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.report.accounting import warnings as tape_warnings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LoggedLoss
-from bisect_ai.report.phrases import count
+from bisect_ai.report.number_text import count
 from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ReportedSuspect
 from bisect_ai.report.report_values import Report, ReportLike, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.phrases import Scale, count, listed, scale_of
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import Scale, count, duration, listed, money, percent
+from bisect_ai.report.report_values import Report, scale_of
 from bisect_ai.report.run_blocks import JudgeBlock, KnownAnswer, PeopleAgreement, RepeatNoise, UnjudgedAnswers
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line
 
@@ -61,28 +61,9 @@ def _mixture(each: LogMixture, quoting: Quoting) -> str:
     return f"{release} ({', '.join(versions)})" if versions else release
 
 
-def money(usd: float | None) -> str:
-    """An amount in USD: cents, or two significant digits below one cent."""
-    if usd is None:
-        return "cost unknown"
-    return f"{usd:,.2f} USD" if usd >= 0.01 or usd == 0 else f"{usd:.2g} USD"
-
-
 def cost_told(usage: RunUsage) -> str:
     """What a run cost; a target that tells no money is no target that is free."""
     return "no price known" if usage.calls and not usage.usd else money(usage.usd)
-
-
-def duration(seconds: float | None) -> str:
-    """A duration in its two largest units: "0.4 s", "1 min 1 s", "2 h 5 min"."""
-    if seconds is None:
-        return "time unknown"
-    if round(seconds) < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def usage_sentence(usage: RunUsage) -> str:
@@ -163,11 +144,6 @@ def warnings(tape: TapeBlock) -> list[str]:
             "have returned something else, the application may have answered otherwise: to be sure, record them or use allow_tools"
         )
     return lines
-
-
-def percent(rate: float) -> str:
-    """A share: "40 %"; below one per cent with a decimal."""
-    return f"{100 * rate:.1f} %" if 0 < rate < 0.01 else f"{100 * rate:.0f} %"
 
 
 def _who_misses(leans: TapeLean, axes: int, quoting: Quoting) -> str:

@@ -13,7 +13,7 @@ from bisect_ai.report.figure_data import (
     Series,
     Waterfall,
 )
-from bisect_ai.report.phrases import Scale, listed
+from bisect_ai.report.number_text import Scale, listed
 from bisect_ai.report.untrusted_text import one_line
 
 # Characters: a reader aloud takes half a minute for them.

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from bisect_ai.report.accounting import capitalised, log_sentences
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, loss_phrase, negated, scale_for, scale_of
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, negated, scale_for
+from bisect_ai.report.phrases import loss_phrase
+from bisect_ai.report.report_values import Report, scale_of
 from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
 from bisect_ai.report.watch_values import (

@@ -11,24 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from bisect_ai.report.accounting import cost_told, duration
+from bisect_ai.report.accounting import cost_told
 from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
-from bisect_ai.report.phrases import (
-    Scale,
-    beside_phrases,
-    candidates_phrase,
-    change_name,
-    count,
-    fine_scale,
-    held,
-    listed,
-    negated,
-)
+from bisect_ai.report.number_text import Scale, count, duration, held, listed, negated
+from bisect_ai.report.phrases import beside_phrases, candidates_phrase, change_name
 from bisect_ai.report.planning_values import NamedChange
-from bisect_ai.report.report_values import UNMEASURED, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, Report, fine_scale, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, moment, one_line, release_name, show
 from bisect_ai.report.value_types import ReportedEstimate

@@ -11,19 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bisect_ai.report.measured_values import ReportedEffect, SideEffect, SideMetric
-from bisect_ai.report.phrases import (
-    UNKNOWN,
-    Scale,
-    change_name,
-    count,
-    fine_scale,
-    listed,
-    measured_phrase,
-    scale_for,
-    scale_of,
-    share_phrase,
-)
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, scale_for
+from bisect_ai.report.phrases import change_name, measured_phrase, share_phrase
+from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import PROVED
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from bisect_ai.report import tables
 from bisect_ai.report.canary_report import CanaryPart, closing
 from bisect_ai.report.measured_values import CompareBlock, ComparedConfiguration, ReportedPair, ScoredFlip
-from bisect_ai.report.phrases import Scale, count, listed, loss_phrase, scale_of
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import Scale, count, listed
+from bisect_ai.report.phrases import loss_phrase
+from bisect_ai.report.report_values import Report, scale_of
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 

@@ -14,8 +14,9 @@ from statistics import NormalDist, median
 
 from bisect_ai.report.change_report import NetChurn, churn_of
 from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
-from bisect_ai.report.phrases import Interval, Scale, cause_phrase, count, fine_scale, scale_of
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import Interval, Scale, count
+from bisect_ai.report.phrases import cause_phrase
+from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.tables import (
     cell_name,
     interactions_that_matter,

@@ -16,8 +16,8 @@ from bisect_ai.report.alt_text import alt_metadata, alt_text
 from bisect_ai.report.change_report import NetChurn
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.measured_values import EFFECT_KINDS
-from bisect_ai.report.phrases import Scale, fine_scale
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import Scale
+from bisect_ai.report.report_values import Report, fine_scale
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 
 if TYPE_CHECKING:

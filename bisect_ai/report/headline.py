@@ -7,19 +7,9 @@ from collections.abc import Callable, Sequence
 from bisect_ai.report.accounting import tape_phrase
 from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_phrase, withheld_phrase
 from bisect_ai.report.comparison import leading
-from bisect_ai.report.phrases import (
-    REASON_CHARS,
-    Scale,
-    cause_phrase,
-    failing_phrase,
-    fine_scale,
-    in_ten,
-    listed,
-    part_of_drop,
-    restored_phrase,
-    shortened_end,
-)
-from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, is_of_watching
+from bisect_ai.report.number_text import Scale, in_ten, listed
+from bisect_ai.report.phrases import REASON_CHARS, cause_phrase, failing_phrase, part_of_drop, restored_phrase, shortened_end
+from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, fine_scale, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, LIKELY_FROM, PROVED, UNKNOWN, odds, proved

@@ -14,19 +14,10 @@ from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.phrases import (
-    candidates_phrase,
-    cause_phrase,
-    count,
-    fine_scale,
-    listed,
-    logged_phrase,
-    loss_phrase,
-    measured_phrase,
-    share_phrase,
-)
+from bisect_ai.report.number_text import count, listed
+from bisect_ai.report.phrases import candidates_phrase, cause_phrase, logged_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_values import NamedChange
-from bisect_ai.report.report_values import NamedCause, Report, ReportLike, is_of_watching
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.untrusted_text import MARKDOWN, Quoting, fence, inline, quote_lines, show
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from bisect_ai.report import tables
 from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, usage_sentence
 from bisect_ai.report.measured_values import ReportedCell
-from bisect_ai.report.phrases import count, fine_scale, listed, logged_phrase, loss_phrase
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import count, listed
+from bisect_ai.report.phrases import logged_phrase, loss_phrase
+from bisect_ai.report.report_values import Report, fine_scale
 from bisect_ai.report.tables import joined
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
 

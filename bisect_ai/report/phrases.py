@@ -1,37 +1,39 @@
-"""The verdict in one plain English sentence, and how every report writes its numbers.
-
-A number never comes without its interval where it has one; what could not be estimated says so, it is never a zero.
-"""
+"""Phrases that many sentences are made of: a cause, its share of the loss, what a rollback restores, the loss itself."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from bisect_ai.report.measured_values import LoggedLoss
+from bisect_ai.report.number_text import (
+    UNKNOWN,
+    WHOLE,
+    Interval,
+    Scale,
+    clipped,
+    count,
+    held,
+    in_ten,
+    listed,
+    negated,
+    within_one,
+)
+from bisect_ai.report.planning_values import ChangeReference, NamedChange
+from bisect_ai.report.report_values import (
+    CandidateCause,
+    FailingShares,
+    FinerRollback,
+    MeasuredBeside,
+    MeasuredRollback,
+    NamedCause,
+    Report,
+    fine_scale,
+)
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.report.vocabulary import ALL_OF_IT
 
-if TYPE_CHECKING:
-    from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
-    from bisect_ai.report.planning_values import ChangeReference, NamedChange
-    from bisect_ai.report.report_values import (
-        CandidateCause,
-        FailingShares,
-        FinerRollback,
-        MeasuredBeside,
-        MeasuredRollback,
-        NamedCause,
-        Report,
-    )
-    from bisect_ai.report.value_types import ReportedEstimate
-
-Interval = Sequence[float] | None
-UNKNOWN = "not estimated"
-# An end of an interval that is this much smaller than the other says no more than 0 does.
-NOTHING = 1e-3
 # Degree of belief from which a candidate is worth naming beside the others.
 LIKELY = 0.1
 # Shares that sum to less than this are said to add up to the loss; more is what other changes win back.
@@ -47,89 +49,6 @@ UNSETTLED = "how they act together is not settled"
 REASON_CHARS = 120
 # A line of a program's standard error that says what went wrong, in most languages.
 _NAMES_ERROR = re.compile(r"[\w.$]*(Error|Exception)\b|panic: |thread '.*' panicked|(fatal|error)\b", re.ASCII | re.IGNORECASE)
-# Half the width of an interval, in score points, from which on a tenth of a point means nothing.
-WIDE = 0.02
-UNITLESS = (None, "", "score", "share")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How values of one metric are written: as percentages and points when they lie in [0, 1], else in its unit."""
-
-    share: bool
-    unit: str = ""
-    decimals: int = 1
-    # Per cent that intervals hold with.
-    level: float = 95
-
-    def value(self, x: float | None) -> str:
-        """One value: "87.0 %", "1,240 characters"."""
-        if not _is_known(x):
-            return UNKNOWN
-        return self.number(x) + (" %" if self.share else self._suffix)
-
-    def difference(self, x: float | None) -> str:
-        """One difference: "18.0 points", "120 characters"."""
-        if not _is_known(x):
-            return UNKNOWN
-        if not self.share:
-            return self.number(x) + self._suffix
-        number = self.number(x)
-        return f"{number} point" if number == "1" else f"{number} points"
-
-    def number(self, x: float | None) -> str:
-        """The bare number on this scale."""
-        if x is None or not math.isfinite(x):
-            return UNKNOWN
-        return _unsigned_zero(f"{100 * x:.{self.decimals}f}") if self.share else plain_number(x)
-
-    def between(self, interval: Interval) -> str:
-        """An interval in words: "95 % interval 13.0 to 23.0"."""
-        if interval is None:
-            return f"{self.level:g} % interval {UNKNOWN}"
-        return f"{self.level:g} % interval {self.ends(interval)}"
-
-    def ends(self, interval: Sequence[float]) -> str:
-        """Both ends of an interval: "13.0 to 23.0"."""
-        low, high = self._ends(interval)
-        return f"{low} to {high}"
-
-    def bracket(self, x: float | None, interval: Interval, *, join: str = " ") -> str:
-        """A number with its interval, for tables: "18.0 [13.0, 23.0]"."""
-        if not _is_known(x):
-            return UNKNOWN
-        low_high = "[no interval]" if interval is None else f"[{', '.join(self._ends(interval))}]"
-        return self.number(x) + join + low_high
-
-    def _ends(self, interval: Sequence[float]) -> tuple[str, str]:
-        """Both ends; one that is next to nothing beside the other is 0, not 8.69e-06."""
-        reach = max(map(abs, interval)) * NOTHING
-        low, high = (self.number(0.0 if not self.share and abs(end) < reach else end) for end in interval)
-        return low, high
-
-    @property
-    def _suffix(self) -> str:
-        return f" {self.unit}" if self.unit else ""
-
-
-# Shares of the loss, of queries, of calls: whole per cent.
-WHOLE = Scale(share=True, decimals=0)
-
-
-def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
-    """The scale of the deciding metric: the report's own word for it (`percent`), else what its values look like."""
-    if report.percent is not None and not report.unit:
-        return Scale(share=bool(report.percent), level=report.level)
-    loss = report.loss
-    values = [loss.good, loss.bad, *(cell.value for cell in report.cells)]
-    return replace(scale_for(report.unit, values, quoting=quoting), level=report.level)
-
-
-def scale_for(unit: str | None, values: Iterable[float | None], *, quoting: Quoting = PLAIN) -> Scale:
-    """The scale of a metric with this unit and these values."""
-    if unit in UNITLESS:
-        return Scale(share=all(0 <= value <= 1 for value in values if value is not None))
-    return Scale(share=False, unit=quoting.prose(unit))
 
 
 def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
@@ -186,20 +105,9 @@ def share_phrase(cause: NamedCause | NamedChange) -> str:
         return f"share of the loss {UNKNOWN}"
     if interval and interval[0] >= 1:
         return "all of the loss" + (": other changes win part of it back" if interval[0] > 1 else "")
-    share = min(max(held(share, _within_one(interval)), 0.0), 1.0)
+    share = min(max(held(share, within_one(interval)), 0.0), 1.0)
     part = "all" if share >= FULL else WHOLE.value(share)
-    return f"{part} of the loss, {WHOLE.between(_within_one(interval))}"
-
-
-def held(estimate: float, interval: Interval) -> float:
-    """An estimate inside its interval: what lies outside was estimated in another way than its ends."""
-    return estimate if interval is None else min(max(estimate, interval[0]), interval[1])
-
-
-def clipped(share: float | None, interval: Interval) -> tuple[float | None, Interval]:
-    """A share of the loss and its interval as they are told: within 0 and 1, the share inside the interval."""
-    ends = _within_one(interval)
-    return (None if share is None else min(max(held(share, ends), 0.0), 1.0)), ends
+    return f"{part} of the loss, {WHOLE.between(within_one(interval))}"
 
 
 def restored_phrase(restores: float | None, interval: Interval, *, more: bool = False) -> str:
@@ -225,16 +133,6 @@ def is_more(report: Report, rollback: MeasuredRollback | FinerRollback) -> bool:
     if good is None or back is None or (rollback.restores or 0.0) < FULL:
         return False
     return back[0] > good[1] if report.sign > 0 else back[1] < good[0]
-
-
-def negated(interval: Interval) -> tuple[float, float] | None:
-    """The interval of a gain, from that of a loss."""
-    return None if interval is None else (-interval[1], -interval[0])
-
-
-def _within_one(interval: Interval) -> Interval:
-    """The interval of a share, cut to 0 to 1."""
-    return None if interval is None else [min(max(end, 0.0), 1.0) for end in interval]
 
 
 def rollback_phrase(report: Report, *, quoting: Quoting = PLAIN) -> str:
@@ -277,7 +175,7 @@ def part_of_drop(report: Report, cause: NamedCause) -> str:
 
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:
     """The interval of what a rollback restores: ", 95 % interval 80 to 100"; empty where it was not estimated."""
-    interval = _within_one(rollback.restores_interval)
+    interval = within_one(rollback.restores_interval)
     return "" if interval is None or interval[0] >= 1 else f", {WHOLE.between(interval)}"
 
 
@@ -313,8 +211,6 @@ def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
 
 def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     """What the log says: "88 % to 70 % (a loss of 18 points, 95 % interval 15 to 21) over 4,180 queries"."""
-    from bisect_ai.report.value_types import ReportedEstimate
-
     told = ReportedEstimate(estimate=logged.loss, interval=logged.interval)
     ends = f"{scale.value(logged.good)} to {scale.value(logged.bad)}"
     # The log's own difference is a count of what was seen, so it may come without an interval.
@@ -333,58 +229,8 @@ def candidates_phrase(candidates: Sequence[CandidateCause], *, quoting: Quoting 
     return told + (" by the answers so far" if any(each.belief is not None for each in candidates) else "")
 
 
-def listed(parts: Sequence[str], *, last: str = " and ") -> str:
-    """A list in English: "a", "a and b", "a, b and c"."""
-    return last.join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), *parts[-1:]])
-
-
-def plain_number(x: float) -> str:
-    """A number outside [0, 1] scales, with as many decimals as its size deserves: 1,240 · 12.4 · 1.24 · 0.124."""
-    size = abs(x)
-    if size >= 1e9 or 0 < size < 1e-3:  # digits that nobody counts
-        return f"{x:.2e}"
-    decimals = 0 if size >= 100 or size == 0 else 1 if size >= 10 else 2 if size >= 1 else 3
-    return _unsigned_zero(f"{x:,.{decimals}f}")
-
-
-def count(n: float | None, one: str = "", many: str = "") -> str:
-    """A count with its noun: "1 call", "4,000 calls"."""
-    if n is None:
-        return f"{many} {UNKNOWN}".strip()
-    return f"{n:,.0f} {one if n == 1 else many or one + 's'}".strip() if one else f"{n:,.0f}"
-
-
-def fine_scale(report: Report, quoting: Quoting) -> Scale:
-    """The scale for sentences: whole points where the loss or half its interval is so large that a decimal says nothing."""
-    scale, loss, ends = scale_of(report, quoting=quoting), report.loss.estimate, report.loss.interval
-    is_wide = ends is not None and (ends[1] - ends[0]) / 2 >= WIDE
-    is_coarse = is_wide or (loss is not None and abs(loss) >= 0.1)  # ten points
-    return replace(scale, decimals=0) if is_coarse and _adds_up(report.loss) else scale
-
-
-def _adds_up(loss: MeasuredLoss) -> bool:
-    """Whether both values and the loss still fit together in whole points."""
-    if loss.good is None or loss.bad is None or loss.estimate is None:
-        return True
-    good, bad, lost = (round(100 * x) for x in (loss.good, loss.bad, loss.estimate))
-    return lost != 0 and abs(good - bad) == abs(lost)
-
-
 def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:
     names = listed([quoting.name(axis) for axis in candidate.axes])
     together = " together" if len(candidate.axes) > 1 else ""
     belief = candidate.belief
     return f"{names}{together}" + ("" if belief is None else f" ({in_ten(belief)})")
-
-
-def in_ten(belief: float) -> str:
-    """A degree of belief as people say it: "4 in 10"; never certain, never nothing."""
-    return f"{min(max(round(10 * belief), 1), 9)} in 10"
-
-
-def _is_known(x: float | None) -> bool:
-    return x is not None and math.isfinite(x)
-
-
-def _unsigned_zero(text: str) -> str:
-    return text.removeprefix("-") if not text.strip("-0.,") else text

@@ -8,10 +8,10 @@ from itertools import takewhile
 
 from rich.cells import cell_len
 
-from bisect_ai.report.accounting import capitalised, log_sentences, money, percent
+from bisect_ai.report.accounting import capitalised, log_sentences
 from bisect_ai.report.change_report import facts
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, money, percent, scale_for
 from bisect_ai.report.planning_values import (
     DiffAxis,
     FirstQuestion,

@@ -11,17 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from bisect_ai.report import change_report, tables
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LossParts
-from bisect_ai.report.phrases import (
-    WHOLE,
-    cause_phrase,
-    count,
-    fine_scale,
-    listed,
-    loss_phrase,
-    measured_phrase,
-    scale_of,
-    share_phrase,
-)
+from bisect_ai.report.number_text import WHOLE, count, listed
+from bisect_ai.report.phrases import cause_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.postmortem_values import (
     BlastRadius,
@@ -29,7 +20,7 @@ from bisect_ai.report.postmortem_values import (
     PostmortemFacts,
     ReturnedModel,
 )
-from bisect_ai.report.report_values import Report, ReportLike
+from bisect_ai.report.report_values import Report, ReportLike, fine_scale, scale_of
 from bisect_ai.report.run_blocks import JudgeBlock
 from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
 from bisect_ai.report.verdict_sentence import verdict_sentence

@@ -7,7 +7,7 @@ unless the report says another `level`. None: not known, not estimated, or not s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import Field
 
@@ -19,30 +19,8 @@ from bisect_ai.report.measured_values import (
     ReportedSegment,
     SideMetric,
 )
-from bisect_ai.report.planning_values import (
-    ChangeReference as ChangeReference,
-)
-from bisect_ai.report.planning_values import (
-    FlippedQuery as FlippedQuery,
-)
-from bisect_ai.report.planning_values import (
-    LogBlock,
-)
-from bisect_ai.report.planning_values import (
-    NamedChange as NamedChange,
-)
-from bisect_ai.report.planning_values import (
-    Provenance as Provenance,
-)
-from bisect_ai.report.planning_values import (
-    ReportedSuspect as ReportedSuspect,
-)
-from bisect_ai.report.planning_values import (
-    ShownAnswer as ShownAnswer,
-)
-from bisect_ai.report.planning_values import (
-    ShownCall as ShownCall,
-)
+from bisect_ai.report.number_text import Scale, scale_for
+from bisect_ai.report.planning_values import ChangeReference, FlippedQuery, LogBlock, NamedChange, ReportedSuspect, ShownAnswer
 from bisect_ai.report.run_blocks import (
     AuditBlock,
     GateBlock,
@@ -52,6 +30,7 @@ from bisect_ai.report.run_blocks import (
     TrendBlock,
     VerifyBlock,
 )
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.value_types import Interval, Number, Omitted, Value
 from bisect_ai.report.vocabulary import TONES
 from bisect_ai.report.watch_values import CanaryBlock, DriftBlock, OnsetBlock
@@ -292,3 +271,32 @@ def question_of(report: Report) -> str:
     asked: dict[str, object] = {"gate": report.gate, "audit": report.audit, "verify": report.verify, "canary": report.canary}
     asked |= {"drift": report.drift, "onset": report.onset, "compare": report.compare}
     return next((name for name, block in asked.items() if block is not None), "run")
+
+
+# Half the width of an interval, in score points, from which on a tenth of a point means nothing.
+WIDE = 0.02
+
+
+def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
+    """The scale of the deciding metric: the report's own word for it (`percent`), else what its values look like."""
+    if report.percent is not None and not report.unit:
+        return Scale(share=bool(report.percent), level=report.level)
+    loss = report.loss
+    values = [loss.good, loss.bad, *(cell.value for cell in report.cells)]
+    return replace(scale_for(report.unit, values, quoting=quoting), level=report.level)
+
+
+def fine_scale(report: Report, quoting: Quoting) -> Scale:
+    """The scale for sentences: whole points where the loss or half its interval is so large that a decimal says nothing."""
+    scale, loss, ends = scale_of(report, quoting=quoting), report.loss.estimate, report.loss.interval
+    is_wide = ends is not None and (ends[1] - ends[0]) / 2 >= WIDE
+    is_coarse = is_wide or (loss is not None and abs(loss) >= 0.1)  # ten points
+    return replace(scale, decimals=0) if is_coarse and _adds_up(report.loss) else scale
+
+
+def _adds_up(loss: MeasuredLoss) -> bool:
+    """Whether both values and the loss still fit together in whole points."""
+    if loss.good is None or loss.bad is None or loss.estimate is None:
+        return True
+    good, bad, lost = (round(100 * x) for x in (loss.good, loss.bad, loss.estimate))
+    return lost != 0 and abs(good - bad) == abs(lost)

@@ -11,9 +11,9 @@ from bisect_ai.report.comparison import compared, leading
 from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.measured_values import MeasuredLoss
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, negated
 from bisect_ai.report.page_parts import Fact, PageList
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, fine_scale, negated, scale_of
-from bisect_ai.report.report_values import Report, is_of_watching, tone_of
+from bisect_ai.report.report_values import Report, fine_scale, is_of_watching, scale_of, tone_of
 from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.value_types import Interval

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.phrases import UNKNOWN, Scale, count, listed, scale_for, scale_of
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, scale_for
+from bisect_ai.report.report_values import scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, show
 from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK, odds
 

@@ -8,30 +8,24 @@ from bisect_ai.report.accounting import remedy, tape_phrase
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.comparison import comparison_sentence
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
+from bisect_ai.report.number_text import WHOLE, clipped, count, listed, plain_number
 from bisect_ai.report.phrases import (
     ADDS_UP,
     DIFFERS,
     LIKELY,
     UNSETTLED,
-    WHOLE,
     calls_to_settle,
     candidates_phrase,
     cause_phrase,
     change_name,
-    clipped,
-    count,
     failing_phrase,
-    fine_scale,
-    listed,
     logged_phrase,
     loss_phrase,
     part_of_drop,
-    plain_number,
     rollback_phrase,
-    scale_of,
     share_phrase,
 )
-from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, is_of_watching
+from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, fine_scale, is_of_watching, scale_of
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock, VerifiedOthers, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.value_types import ReportedEstimate

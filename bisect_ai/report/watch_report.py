@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.canary_report import CanaryPart, closing, fall_phrase, onset_phrase
-from bisect_ai.report.phrases import Scale, count, fine_scale, held, listed, loss_phrase, scale_for, scale_of
-from bisect_ai.report.report_values import Report
+from bisect_ai.report.number_text import Scale, count, held, listed, scale_for
+from bisect_ai.report.phrases import loss_phrase
+from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.vocabulary import LIKELY, UNKNOWN, WHO_OUTSIDE, proved

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bisect_ai.report.accounting import money, remedy
+from bisect_ai.report.accounting import remedy
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.comparison import flipped, power
-from bisect_ai.report.phrases import (
-    WIDE,
-    Scale,
-    along_phrase,
-    calls_to_settle,
-    change_name,
-    count,
-    fine_scale,
-    is_more,
-    listed,
-    restored_phrase,
-)
-from bisect_ai.report.report_values import Report, is_of_watching
+from bisect_ai.report.number_text import Scale, count, listed, money
+from bisect_ai.report.phrases import along_phrase, calls_to_settle, change_name, is_more, restored_phrase
+from bisect_ai.report.report_values import WIDE, Report, fine_scale, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import Quoting, release_name

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.report.accounting import duration, money, usage_sentence
-from bisect_ai.report.phrases import Scale, change_name, count, listed, loss_phrase, plain_number, scale_for, share_phrase
+from bisect_ai.report.accounting import usage_sentence
+from bisect_ai.report.number_text import Scale, count, duration, listed, money, plain_number, scale_for
+from bisect_ai.report.phrases import change_name, loss_phrase, share_phrase
 from bisect_ai.report.planning_values import ChangeReference
 from bisect_ai.report.report_values import NamedCause, RunUsage
 from bisect_ai.report.untrusted_text import MARKDOWN, PLAIN
