@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.number_text import Scale, count, duration, listed, money, percent
+from bisect_ai.report.blocks import ReportPart
+from bisect_ai.report.number_text import Scale, count, duration, joined, listed, money, percent, short_value
 from bisect_ai.report.report_values import Report, scale_of
 from bisect_ai.report.run_blocks import JudgeBlock, KnownAnswer, PeopleAgreement, RepeatNoise, UnjudgedAnswers
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line
 
 if TYPE_CHECKING:
-    from bisect_ai.report.planning_values import LogBlock, LogMixture
+    from bisect_ai.report.planning_values import LogBlock, LogMixture, ReportedSuspect
     from bisect_ai.report.report_values import RunUsage
     from bisect_ai.report.run_blocks import ProviderBlock, TapeBlock, TapeLean
 
@@ -212,3 +213,20 @@ def _agreement(found: PeopleAgreement | None) -> str:
         return f"{line}; kappa is undefined where all have one grade"
     low, high = found.interval
     return f"{line}; Cohen's kappa {found.kappa:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def suspect_line(suspect: ReportedSuspect, quoting: Quoting) -> str:
+    """One suspect of the static check: axes, what was found, where."""
+    place = f" ({short_value(suspect.where, quoting)})" if suspect.where else ""
+    return f"{joined(suspect.axes or ('?',), quoting)}: {short_value(suspect.message, quoting)}{place}"
+
+
+SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
+
+
+def closing(report: Report, decided: Iterable[str | None], quoting: Quoting, *, log: str = "Log") -> Iterator[ReportPart]:
+    """The parts that end every report: suspects, warnings, what became of the log, how it was `decided`; those without a line too."""
+    yield ReportPart(SUSPECTS, tuple(suspect_line(suspect, quoting) for suspect in report.suspects))
+    yield ReportPart(WARNINGS, tuple(quoting.prose(line) for line in report.warnings))
+    yield ReportPart(log, tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting)))
+    yield ReportPart("How it was decided", tuple(quoting.prose(line) for line in decided if line))

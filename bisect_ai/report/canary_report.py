@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from bisect_ai.report.accounting import capitalised, log_sentences
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, negated, scale_for
-from bisect_ai.report.phrases import loss_phrase
+from bisect_ai.report.accounting import closing
+from bisect_ai.report.blocks import ReportPart, Table
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, negated
+from bisect_ai.report.phrases import fall_phrase, loss_phrase, onset_phrase
 from bisect_ai.report.report_values import Report, scale_of
-from bisect_ai.report.tables import Table, suspect_line
-from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
+from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.watch_values import (
     AnswerTally,
     CanaryBlock,
     FurtherAnswers,
     GuardedMetric,
-    NearDeploy,
-    OnsetBlock,
     SegmentLoss,
 )
 
-SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
 MOST_SEGMENTS = 12  # rows of the table; the JSON report has all
 # Guards, and segments, on the card; all are in their tables.
 MOST_PLACES = 3
@@ -166,65 +162,21 @@ def _rough(n: int) -> int:
     return int(float(f"{n:.2g}"))
 
 
-# -- since when ----------------------------------------------------------------------------------------------------
-def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
-    """What the scores were and are: "from 91.0 % to 82.3 %"."""
-    scale = scale_for(None, (onset.before, onset.after), quoting=quoting)
-    return f"from {scale.value(onset.before)} to {scale.value(onset.after)}"
-
-
-def onset_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
-    """Since when, and the deploys about then: "began between … and …; the deploy of … (v42) lies inside"."""
-    if onset.since is not None:
-        when = f"it began between {moment(onset.since, quoting)} and {moment(onset.until, quoting)}"
-    else:
-        when = f"it began between answers {count(onset.low)} and {count(onset.high)} of {count(onset.answers)}"
-    told = [f"{moment(event.at, quoting)} ({_what_and_who(event, quoting)})" for event in onset.deploys]
-    if not told:
-        return f"{when}; none of {count(onset.events, 'deploy')} lies inside or before" if onset.events else when
-    if not onset.deploys[0].inside:
-        return f"{when}; no deploy lies inside, the last before it was that of {told[0]}"
-    verb = "lies" if len(told) == 1 else "lie"
-    return f"{when}; the deploy{'s' if len(told) > 1 else ''} of {listed(told)} {verb} inside"
-
-
-def _what_and_who(event: NearDeploy, quoting: Quoting) -> str:
-    return quoting.name(event.what) + (f" by {quoting.name(event.who)}" if event.who else "")
-
-
-# -- what every format arranges ------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class CanaryPart:
-    """A titled part of the report: sentences, or what builds its table."""
-
-    title: str
-    lines: tuple[str, ...] = ()
-    build: Callable[..., Table] | None = None
-
-
-def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
+def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[ReportPart]:
     """The report in reading order, after its sentence; parts that say nothing are left out."""
     decided = (report.verdict.reason, report.decision, f"run {report.run}")
     found = [
-        CanaryPart("Loss", tuple(_loss_lines(report, quoting))),
-        CanaryPart("Evidence", build=evidence_table),
-        CanaryPart("Answers", build=answers_table),
-        CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
-        CanaryPart("Guards", build=guards_table),
-        CanaryPart("Segments", build=segments_table),
-        CanaryPart("Were both asked the same?", build=balance_table),
-        CanaryPart("How the interval tightened", build=looks_table),
+        ReportPart("Loss", tuple(_loss_lines(report, quoting))),
+        ReportPart("Evidence", build=evidence_table),
+        ReportPart("Answers", build=answers_table),
+        ReportPart("Since when", tuple(_onset_lines(report, quoting))),
+        ReportPart("Guards", build=guards_table),
+        ReportPart("Segments", build=segments_table),
+        ReportPart("Were both asked the same?", build=balance_table),
+        ReportPart("How the interval tightened", build=looks_table),
         *closing(report, decided, quoting),
     ]
     return [part for part in found if part.lines or (part.build and part.build(report).rows)]
-
-
-def closing(report: Report, decided: Iterable[str | None], quoting: Quoting, *, log: str = "Log") -> Iterator[CanaryPart]:
-    """The parts that end every report: suspects, warnings, what became of the log, how it was `decided`; those without a line too."""
-    yield CanaryPart(SUSPECTS, tuple(suspect_line(suspect, quoting) for suspect in report.suspects))
-    yield CanaryPart(WARNINGS, tuple(quoting.prose(line) for line in report.warnings))
-    yield CanaryPart(log, tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting)))
-    yield CanaryPart("How it was decided", tuple(quoting.prose(line) for line in decided if line))
 
 
 def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bisect_ai.report import tables
-from bisect_ai.report.canary_report import CanaryPart, closing
+from bisect_ai.report.accounting import closing
+from bisect_ai.report.blocks import ReportPart, Table
 from bisect_ai.report.measured_values import CompareBlock, ComparedConfiguration, ReportedPair, ScoredFlip
 from bisect_ai.report.number_text import Scale, count, listed
 from bisect_ai.report.phrases import loss_phrase
 from bisect_ai.report.report_values import Report, scale_of
-from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
 
@@ -80,19 +80,19 @@ def _blamed(block: CompareBlock, quoting: Quoting) -> str:
 
 
 # -- what every format arranges ------------------------------------------------------------------------------------------
-def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
+def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[ReportPart]:
     """The report in reading order, after its sentence; parts that say nothing are left out."""
     decided = (report.verdict.reason, report.decision, f"run {report.run}")
     found = [
-        CanaryPart("Loss", tuple(_loss_lines(report, quoting))),
-        CanaryPart("Configurations", build=configurations_table),
-        CanaryPart("By axis", tuple(_axis_lines(report, quoting))),
-        CanaryPart("Effects by axis", build=tables.effects_table),
-        CanaryPart("Values of the combinations", build=cells_table),
-        CanaryPart("Other metrics", build=metrics_table),
-        CanaryPart("Segments", build=tables.segments_table),
-        CanaryPart("Queries that score lower", build=lost_table),
-        CanaryPart("Queries that score higher", build=gained_table),
+        ReportPart("Loss", tuple(_loss_lines(report, quoting))),
+        ReportPart("Configurations", build=configurations_table),
+        ReportPart("By axis", tuple(_axis_lines(report, quoting))),
+        ReportPart("Effects by axis", build=tables.effects_table),
+        ReportPart("Values of the combinations", build=cells_table),
+        ReportPart("Other metrics", build=metrics_table),
+        ReportPart("Segments", build=tables.segments_table),
+        ReportPart("Queries that score lower", build=lost_table),
+        ReportPart("Queries that score higher", build=gained_table),
         *closing(report, decided, quoting, log="Files"),
     ]
     return [part for part in found if part.lines or (part.build and part.build(report).rows)]

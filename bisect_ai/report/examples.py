@@ -9,10 +9,11 @@ from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from bisect_ai.report import tables
+from bisect_ai.report.blocks import Block
 from bisect_ai.report.change_report import examples
 from bisect_ai.report.planning_values import FlippedQuery, ShownAnswer
 from bisect_ai.report.report_values import BROKE, FAILED, MENDED, NOT_COMPARED, SAME, AnsweredQuery, Report, outcome
-from bisect_ai.report.tables import MOST_EXAMPLES, Block, tool_call
+from bisect_ai.report.tables import MOST_EXAMPLES, tool_call
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, one_line, show
 
 # Characters of a text on the page.

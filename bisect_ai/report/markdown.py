@@ -9,12 +9,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
-from bisect_ai.report.accounting import judges_told, usage_sentence
+from bisect_ai.report.accounting import closing, judges_told, usage_sentence
+from bisect_ai.report.blocks import Block, ReportPart, Table
 from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.number_text import count, listed
+from bisect_ai.report.number_text import PROSE_LIMIT, count, listed
 from bisect_ai.report.phrases import candidates_phrase, cause_phrase, logged_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale, is_of_watching
@@ -82,7 +83,7 @@ def _verified(report: Report) -> Iterator[str]:
         yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
 
 
-def _parts(report: Report, parts: Callable[..., Iterable[canary_report.CanaryPart]]) -> Iterator[str]:
+def _parts(report: Report, parts: Callable[..., Iterable[ReportPart]]) -> Iterator[str]:
     for part in [part for part in parts(report, quoting=MARKDOWN) if part.lines or part.build]:
         yield f"### {part.title}"
         if part.lines:
@@ -93,8 +94,8 @@ def _parts(report: Report, parts: Callable[..., Iterable[canary_report.CanaryPar
             yield from built.notes
 
 
-def _closing(report: Report, *, quoting: Quoting) -> Iterator[canary_report.CanaryPart]:
-    return canary_report.closing(report, change_report.decided(report), quoting)
+def _closing(report: Report, *, quoting: Quoting) -> Iterator[ReportPart]:
+    return closing(report, change_report.decided(report), quoting)
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -152,7 +153,7 @@ def _named(change: NamedChange) -> Iterator[str]:
 
 def _excerpt(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return show(text.removesuffix("\n"), limit=tables.PROSE_LIMIT)
+    return show(text.removesuffix("\n"), limit=PROSE_LIMIT)
 
 
 def _rollback(report: Report) -> Iterator[str]:
@@ -179,7 +180,7 @@ def _tables(report: Report) -> Iterator[str]:
             yield from built.notes
 
 
-def _table(table: tables.Table) -> str:
+def _table(table: Table) -> str:
     head = [_row(table.columns), _row(["---", *["---:"] * (len(table.columns) - 1)])]
     return "\n".join([*head, *(_row(row) for row in table.rows)])
 
@@ -203,7 +204,7 @@ def _examples(report: Report) -> Iterator[str]:
         yield fence("\n".join(_labelled(block)))
 
 
-def _labelled(block: tables.Block) -> Iterator[str]:
+def _labelled(block: Block) -> Iterator[str]:
     """Every line of untrusted text behind its label and a bar, so that none starts a line, even in the raw file."""
     width = max(len(label) for label, _ in block.lines)
     for label, text in block.lines:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, show
 
 Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
@@ -166,3 +166,16 @@ def duration(seconds: float | None) -> str:
 def percent(rate: float) -> str:
     """A share: "40 %"; below one per cent with a decimal."""
     return f"{100 * rate:.1f} %" if 0 < rate < 0.01 else f"{100 * rate:.0f} %"
+
+
+PROSE_LIMIT = 300  # characters of a change beside its place
+
+
+def joined(axes: Iterable[str], quoting: Quoting) -> str:
+    """A set of axes: "prompt + tools"."""
+    return " + ".join(quoting.name(axis) for axis in axes)
+
+
+def short_value(text: object, quoting: Quoting) -> str:
+    """A text of others as one part of a sentence, cut to what is read."""
+    return quoting.prose(show(text, limit=PROSE_LIMIT))

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from bisect_ai.report import tables
 from bisect_ai.report.accounting import cost_told
+from bisect_ai.report.blocks import Fact, PageList, Table
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
 from bisect_ai.report.number_text import UNKNOWN, WHOLE, Scale, clipped, count, duration, listed, negated
-from bisect_ai.report.page_parts import Fact, PageList, decided_lists, frozen_lists
+from bisect_ai.report.page_parts import decided_lists, frozen_lists
 from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
@@ -25,7 +26,7 @@ from bisect_ai.report.phrases import (
 )
 from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, fine_scale, scale_of, tone_of
-from bisect_ai.report.tables import Table, valued_cells
+from bisect_ai.report.tables import valued_cells
 from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, release_name
 from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
 

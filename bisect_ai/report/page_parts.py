@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from bisect_ai.report import tables
-from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, usage_sentence
+from bisect_ai.report.accounting import capitalised, judges_told, log_sentences, suspect_line, usage_sentence
+from bisect_ai.report.blocks import PageList
 from bisect_ai.report.measured_values import ReportedCell
-from bisect_ai.report.number_text import count, listed
+from bisect_ai.report.number_text import count, joined, listed
 from bisect_ai.report.phrases import logged_phrase, loss_phrase
 from bisect_ai.report.report_values import Report, fine_scale
-from bisect_ai.report.tables import joined
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
-
-
-@dataclass(frozen=True)
-class PageList:
-    """A titled list of sentences."""
-
-    title: str
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A big number: what it is, the number, and its interval or what it rests on."""
-
-    label: str
-    value: str
-    detail: str
-    tone: str = ""
 
 
 def frozen_lists(report: Report) -> Iterator[PageList]:
@@ -41,7 +21,7 @@ def frozen_lists(report: Report) -> Iterator[PageList]:
     yield PageList("Run again", tuple(_what_ran(report, ran)))
     yield PageList("Missing", tuple(_what_is_missing(report, cells)))
     yield PageList("Warnings", tuple(show(w) for w in report.warnings))
-    suspects = tuple(tables.suspect_line(s, PLAIN) for s in report.suspects)
+    suspects = tuple(suspect_line(s, PLAIN) for s in report.suspects)
     yield PageList("Suspects of the static check (no evidence)", suspects)
 
 

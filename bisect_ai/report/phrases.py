@@ -17,6 +17,7 @@ from bisect_ai.report.number_text import (
     in_ten,
     listed,
     negated,
+    scale_for,
     within_one,
 )
 from bisect_ai.report.planning_values import ChangeReference, NamedChange
@@ -30,9 +31,10 @@ from bisect_ai.report.report_values import (
     Report,
     fine_scale,
 )
-from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
 from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.report.vocabulary import ALL_OF_IT
+from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 
 # Degree of belief from which a candidate is worth naming beside the others.
 LIKELY = 0.1
@@ -234,3 +236,29 @@ def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:
     together = " together" if len(candidate.axes) > 1 else ""
     belief = candidate.belief
     return f"{names}{together}" + ("" if belief is None else f" ({in_ten(belief)})")
+
+
+# -- since when ----------------------------------------------------------------------------------------------------
+def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
+    """What the scores were and are: "from 91.0 % to 82.3 %"."""
+    scale = scale_for(None, (onset.before, onset.after), quoting=quoting)
+    return f"from {scale.value(onset.before)} to {scale.value(onset.after)}"
+
+
+def onset_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
+    """Since when, and the deploys about then: "began between … and …; the deploy of … (v42) lies inside"."""
+    if onset.since is not None:
+        when = f"it began between {moment(onset.since, quoting)} and {moment(onset.until, quoting)}"
+    else:
+        when = f"it began between answers {count(onset.low)} and {count(onset.high)} of {count(onset.answers)}"
+    told = [f"{moment(event.at, quoting)} ({_what_and_who(event, quoting)})" for event in onset.deploys]
+    if not told:
+        return f"{when}; none of {count(onset.events, 'deploy')} lies inside or before" if onset.events else when
+    if not onset.deploys[0].inside:
+        return f"{when}; no deploy lies inside, the last before it was that of {told[0]}"
+    verb = "lies" if len(told) == 1 else "lie"
+    return f"{when}; the deploy{'s' if len(told) > 1 else ''} of {listed(told)} {verb} inside"
+
+
+def _what_and_who(event: NearDeploy, quoting: Quoting) -> str:
+    return quoting.name(event.what) + (f" by {quoting.name(event.who)}" if event.who else "")

@@ -8,7 +8,8 @@ from itertools import takewhile
 
 from rich.cells import cell_len
 
-from bisect_ai.report.accounting import capitalised, log_sentences
+from bisect_ai.report.accounting import capitalised, log_sentences, suspect_line
+from bisect_ai.report.blocks import Table
 from bisect_ai.report.change_report import facts
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, money, percent, scale_for
@@ -22,7 +23,6 @@ from bisect_ai.report.planning_values import (
     ReleaseDiff,
     VoidAnswers,
 )
-from bisect_ai.report.tables import Table, suspect_line
 from bisect_ai.report.terminal_page import Screen, fit
 from bisect_ai.report.untrusted_text import PLAIN, one_line, show
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, comparison, figures, tables, watch_report
+from bisect_ai.report.blocks import Fact, PageList, ReportPart, Table
 from bisect_ai.report.comparison import compared, leading
 from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_data import Absent, Point
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.number_text import UNKNOWN, Scale, count, negated
-from bisect_ai.report.page_parts import Fact, PageList
 from bisect_ai.report.report_values import Report, fine_scale, is_of_watching, scale_of, tone_of
-from bisect_ai.report.tables import Table
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.value_types import Interval
 from bisect_ai.report.verdict_sentence import verdict_sentence
@@ -112,9 +111,7 @@ def score_page(report: Report) -> ScorePage | None:
     return None
 
 
-def _page(
-    report: Report, parts: Sequence[canary_report.CanaryPart], names: tuple[str, str], roles: tuple[str, str]
-) -> ScorePage:
+def _page(report: Report, parts: Sequence[ReportPart], names: tuple[str, str], roles: tuple[str, str]) -> ScorePage:
     """What all pages have; the looks are drawn, so they have no table here."""
     kind = one_line(report.verdict.kind).replace("_", " ").capitalize()
     return ScorePage(

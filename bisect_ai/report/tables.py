@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, scale_for
+from bisect_ai.report.blocks import Table
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, joined, listed, scale_for, short_value
 from bisect_ai.report.report_values import scale_of
-from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text, show
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text
 from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK, odds
 
 if TYPE_CHECKING:
     from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
-    from bisect_ai.report.planning_values import NamedChange, ReportedSuspect, ShownCall
+    from bisect_ai.report.planning_values import NamedChange, ShownCall
     from bisect_ai.report.report_values import NamedCause, Report
 
 # Kinds of effects with their columns: one in which nothing was measured is not shown.
@@ -27,26 +27,8 @@ MOST_SIDE_EFFECTS = 12
 _MOVED = ("up", "down")
 MOST_CHANGES = 6  # of an axis that was not drilled into
 MOST_NAMES = 6  # owners, or queries, in a sentence
-PROSE_LIMIT = 300  # characters of a change beside its place
 # Characters of a question, a reference or an answer that a report shows at most.
 TEXT_LIMIT = 600
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells that are ready to print; every column but the first holds numbers. Notes go below."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Block:
-    """One example: a title, and labelled untrusted texts in reading order (not cleaned yet)."""
-
-    title: str
-    lines: tuple[tuple[str, str], ...]
 
 
 def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
@@ -229,23 +211,12 @@ def cell_name(bad_axes: Sequence[str], axes: Sequence[str], *, quoting: Quoting 
     return joined(bad_axes, quoting)
 
 
-def joined(axes: Iterable[str], quoting: Quoting) -> str:
-    """A set of axes: "prompt + tools"."""
-    return " + ".join(quoting.name(axis) for axis in axes)
-
-
-def suspect_line(suspect: ReportedSuspect, quoting: Quoting) -> str:
-    """One suspect of the static check: axes, what was found, where."""
-    place = f" ({_short_value(suspect.where, quoting)})" if suspect.where else ""
-    return f"{joined(suspect.axes or ('?',), quoting)}: {_short_value(suspect.message, quoting)}{place}"
-
-
 def change_line(change: NamedChange, quoting: Quoting) -> str:
     """One change: axis, path and summary, and who made it where that is known."""
     who = change.origin.owner or change.origin.author
     by = f" (by {quoting.prose(who)})" if who else ""
     path = f" {quoting.name(change.path)}" if change.path else ""
-    return f"{quoting.name(change.axis)}{path}: {_short_value(change.summary, quoting)}{by}"
+    return f"{quoting.name(change.axis)}{path}: {short_value(change.summary, quoting)}{by}"
 
 
 def changes_of(report: Report, cause: NamedCause) -> list[tuple[str, list[NamedChange]]]:
@@ -362,10 +333,6 @@ def _direction_of(change: float | None, interval: Sequence[float] | None, higher
     if higher_is_better is None:
         return "up" if change > 0 else "down"
     return "better" if (change > 0) == higher_is_better else "worse"
-
-
-def _short_value(text: object, quoting: Quoting) -> str:
-    return quoting.prose(show(text, limit=PROSE_LIMIT))
 
 
 # The tables of a report in reading order, by title.

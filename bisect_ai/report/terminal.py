@@ -7,7 +7,8 @@ from functools import partial
 from typing import NamedTuple
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
-from bisect_ai.report.accounting import judges_told, usage_sentence
+from bisect_ai.report.accounting import SUSPECTS, WARNINGS, closing, judges_told, usage_sentence
+from bisect_ai.report.blocks import ReportPart, Table
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
@@ -72,8 +73,8 @@ def _comparison(screen: Screen, report: Report) -> None:
     _parts(screen, report, comparison.parts(report))
 
 
-def _parts(screen: Screen, report: Report, parts: Iterable[canary_report.CanaryPart]) -> None:
-    leads = {canary_report.WARNINGS: "  ! ", canary_report.SUSPECTS: "  - "}
+def _parts(screen: Screen, report: Report, parts: Iterable[ReportPart]) -> None:
+    leads = {WARNINGS: "  ! ", SUSPECTS: "  - "}
     for part in [part for part in parts if part.lines or part.build]:
         screen.heading(part.title)
         for line in part.lines:
@@ -156,7 +157,7 @@ def _tables(screen: Screen, report: Report) -> None:
             screen.table(build)
 
 
-def _build(table: Callable[..., tables.Table], report: Report, join: str) -> tables.Table:
+def _build(table: Callable[..., Table], report: Report, join: str) -> Table:
     return table(report, quoting=PLAIN, join=join)
 
 
@@ -176,7 +177,7 @@ def _examples(screen: Screen, report: Report) -> None:
 
 
 def _closing(screen: Screen, report: Report) -> None:
-    _parts(screen, report, canary_report.closing(report, change_report.decided(report), PLAIN))
+    _parts(screen, report, closing(report, change_report.decided(report), PLAIN))
     screen.heading("Cost")
     screen.say(f"{usage_sentence(report.usage)}; run {one_line(report.run)}", lead="  ")
 

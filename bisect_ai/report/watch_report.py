@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.accounting import usage_sentence
-from bisect_ai.report.canary_report import CanaryPart, closing, fall_phrase, onset_phrase
+from bisect_ai.report.accounting import closing, usage_sentence
+from bisect_ai.report.blocks import ReportPart
 from bisect_ai.report.number_text import Scale, count, held, listed, scale_for
-from bisect_ai.report.phrases import loss_phrase
+from bisect_ai.report.phrases import fall_phrase, loss_phrase, onset_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
@@ -51,16 +51,16 @@ def then_now(report: Report, drift: DriftBlock, scale: Scale, quoting: Quoting) 
     return f"{name} scored {metric} {scale.value(loss.good)} {then} and scores {scale.value(loss.bad)} now"
 
 
-def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[CanaryPart]:
+def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[ReportPart]:
     """The report in reading order, after its sentence; parts that say nothing are left out."""
     found = [
-        CanaryPart(
+        ReportPart(
             "What the provider changed", tuple(quoting.prose(line) for line in (report.drift.changes if report.drift else ()))
         ),
-        CanaryPart("Which part is whose", tuple(pinned_lines(report, quoting))),
-        CanaryPart("Scores", tuple(_score_lines(report, quoting))),
-        CanaryPart("Since when", tuple(_onset_lines(report, quoting))),
-        CanaryPart("Segments", tuple(_segment_lines(report, quoting))),
+        ReportPart("Which part is whose", tuple(pinned_lines(report, quoting))),
+        ReportPart("Scores", tuple(_score_lines(report, quoting))),
+        ReportPart("Since when", tuple(_onset_lines(report, quoting))),
+        ReportPart("Segments", tuple(_segment_lines(report, quoting))),
         *closing(report, _decided(report), quoting),
     ]
     return [part for part in found if part.lines]
