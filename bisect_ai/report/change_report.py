@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.measured_values import ReportedEffect, SideEffect, SideMetric
+from bisect_ai.report.measured_values import NetChurn, ReportedEffect, SideEffect, SideMetric
 from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, scale_for
 from bisect_ai.report.phrases import change_name, measured_phrase, share_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
@@ -146,30 +146,6 @@ TENTH = 0.1  # part of a value that is no share from which on a move is plain
 MOST_SIDE_LINES = 8  # the table has all
 # Adjusted p-value below which an axis's part of a side metric's change is told in a sentence.
 FALSE_ALARM = 0.05
-
-
-@dataclass(frozen=True)
-class NetChurn:
-    """What an axis breaks and mends, and its net cost with both ends of the interval: all of it known."""
-
-    axis: str
-    breaks: float
-    mends: float
-    cost: float
-    low: float
-    high: float
-    # The smallest net effect that counts, like the scores.
-    worth: float
-
-    @property
-    def does(self) -> str:
-        """What is said of the axis: a good change beside a cause is more than churn."""
-        return "shuffles answers" if not self.is_good else "helps" if self.high < 0 else "may help"
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it gains on balance: proved, or by an estimate that counts beside which no loss that counts is likely."""
-        return self.high < 0 or (self.cost <= -self.worth and self.high < self.worth)
 
 
 def churn_lines(report: Report, *, quoting: Quoting = PLAIN) -> list[str]:

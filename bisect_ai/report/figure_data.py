@@ -1,4 +1,4 @@
-"""What the figures show, as plain numbers: pure functions from a report to frozen series, apart from drawing them.
+"""Pure functions from a report to what its figures show (`figure_values`), apart from drawing them.
 
 Every function gives its series, or `Absent` with the reason in one sentence: a figure without data says why.
 Values are in the units of the metric; costs are positive when the change lowers quality.
@@ -9,11 +9,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import NormalDist, median
 
-from bisect_ai.report.change_report import NetChurn, churn_of
-from bisect_ai.report.measured_values import ReportedCell, ReportedEffect
+from bisect_ai.report.change_report import churn_of
+from bisect_ai.report.figure_values import (
+    Absent,
+    AxisEffects,
+    CellPoints,
+    CellRow,
+    Effects,
+    HalfNormal,
+    Pair,
+    Point,
+    SegmentRow,
+    Segments,
+    Step,
+    Waterfall,
+)
+from bisect_ai.report.measured_values import NetChurn, ReportedCell, ReportedEffect
 from bisect_ai.report.number_text import Interval, Scale, count
 from bisect_ai.report.phrases import cause_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
@@ -37,142 +51,6 @@ SHARED, ELSE = "these, not told apart", "everything else"  # brought back by all
 ADAPTIVE = (
     "the adaptive design spends its calls on finding the cause, not on measuring every combination; the design “full” does"
 )
-
-
-@dataclass(frozen=True)
-class Absent:
-    """Why there is nothing to draw, one sentence."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Point:
-    """A value with its interval (None: it has none)."""
-
-    value: float
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a waterfall, from `start` to `end` in the metric. `cost` is positive when it costs quality; `named`: a cause."""
-
-    label: str
-    start: float
-    end: float
-    cost: Point
-    named: bool = False
-
-
-@dataclass(frozen=True)
-class Waterfall:
-    """The way from good to bad: `basis` says whose shares the steps are (axes by Shapley value, or causes as measured)."""
-
-    metric: str
-    good: Point
-    bad: Point
-    steps: tuple[Step, ...]
-    basis: str
-    scale: Scale
-    # Axes that are not named: what each breaks and mends is drawn both ways from the bad release's value.
-    churn: tuple[NetChurn, ...] = ()
-
-
-@dataclass(frozen=True)
-class AxisEffects:
-    """An axis: what introducing it alone costs, and what reverting it alone brings back."""
-
-    axis: str
-    introduced: Point | None
-    reverted: Point | None
-
-
-@dataclass(frozen=True)
-class Effects:
-    """Introduced against reverted for every axis that has either, costliest first."""
-
-    metric: str
-    rows: tuple[AxisEffects, ...]
-    # Axes for which neither was measured.
-    missing: tuple[str, ...]
-    scale: Scale
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two axes, all others good: the values of neither, first alone, second alone, both from the bad release."""
-
-    first: str
-    second: str
-    neither: Point
-    first_bad: Point
-    second_bad: Point
-    both: Point
-    # The interaction averaged over the other axes.
-    effect: Point | None
-    metric: str
-    scale: Scale
-
-
-@dataclass(frozen=True)
-class CellRow:
-    """One cell: for each axis whether it is bad, and the value; `role` is good, bad, rollback or empty."""
-
-    bad: tuple[bool, ...]
-    name: str
-    point: Point
-    trials: int
-    errors: int
-    role: str
-
-
-@dataclass(frozen=True)
-class CellPoints:
-    """The cells with a population value, from good to bad; `left_out` more are only in the table."""
-
-    metric: str
-    axes: tuple[str, ...]
-    rows: tuple[CellRow, ...]
-    left_out: int
-    scale: Scale
-
-
-@dataclass(frozen=True)
-class HalfNormal:
-    """Absolute factorial effects by half-normal quantile; those beyond `margin` stand out (Lenth 1989, his margin of error)."""
-
-    labels: tuple[str, ...]
-    sizes: tuple[float, ...]
-    quantiles: tuple[float, ...]
-    # Lenth's pseudo standard error: the slope of the line that effects of nothing lie on.
-    spread: float
-    margin: float
-    scale: Scale
-
-
-@dataclass(frozen=True)
-class SegmentRow:
-    """The loss inside one segment and its share of the queries."""
-
-    name: str
-    share: float | None
-    loss: Point
-    n: int | None
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Loss per segment, the largest first, beside the loss over all queries."""
-
-    metric: str
-    rows: tuple[SegmentRow, ...]
-    overall: Point | None
-    scale: Scale
-
-
-# What a figure is drawn from.
-Series = Waterfall | Effects | Pair | CellPoints | HalfNormal | Segments
 
 
 def waterfall(report: Report) -> Waterfall | Absent:

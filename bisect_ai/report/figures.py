@@ -11,11 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.errors import InputError
-from bisect_ai.report import figure_data
-from bisect_ai.report.alt_text import alt_metadata, alt_text
-from bisect_ai.report.change_report import NetChurn
-from bisect_ai.report.figure_data import Absent, Point
-from bisect_ai.report.measured_values import EFFECT_KINDS
+from bisect_ai.report import figure_values
+from bisect_ai.report.figure_values import Absent, Point, alt_metadata, alt_text
+from bisect_ai.report.measured_values import EFFECT_KINDS, NetChurn
 from bisect_ai.report.number_text import Scale
 from bisect_ai.report.report_values import Report, fine_scale
 from bisect_ai.report.untrusted_text import PLAIN, one_line
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 D = TypeVar("D")
-S = TypeVar("S", bound=figure_data.Series | Absent)
+S = TypeVar("S", bound=figure_values.Series | Absent)
 
 # Text, secondary text, lines of the grid, costs, gains, neither, background.
 INK, MUTED, GRID, HARM, HELP, QUIET, SURFACE = "#1c2127", "#5d6875", "#e2e6ea", "#c2410c", "#0f6cbd", "#98a2ad", "#fefefe"
@@ -65,7 +63,7 @@ STYLE: dict[RcKeyType, object] = {
 }
 
 
-def waterfall(axes: Axes, data: figure_data.Waterfall) -> None:
+def waterfall(axes: Axes, data: figure_values.Waterfall) -> None:
     """From good to bad, a step for each axis or cause; the whisker is the interval of the step's end."""
     rows = len(data.steps) + len(data.churn) + 2
     _rows(axes, rows, data.metric, data.scale)
@@ -82,7 +80,7 @@ def waterfall(axes: Axes, data: figure_data.Waterfall) -> None:
     _connect(axes, [data.good.value, *(step.end for step in data.steps), *(last for _ in data.churn)])
 
 
-def _shuffle(axes: Axes, row: int, churn: NetChurn, data: figure_data.Waterfall) -> None:
+def _shuffle(axes: Axes, row: int, churn: NetChurn, data: figure_values.Waterfall) -> None:
     """What a change breaks to one side and mends to the other, in the colour of what does not count."""
     level, told = data.bad.value, f"breaks {data.scale.number(churn.breaks)}, mends {data.scale.number(churn.mends)}"
     _header(axes, row, f"{churn.axis}: {churn.does}", told)
@@ -90,7 +88,7 @@ def _shuffle(axes: Axes, row: int, churn: NetChurn, data: figure_data.Waterfall)
         axes.barh(row + 0.1, side, left=level, height=0.16, color=QUIET, edgecolor=SURFACE)
 
 
-def effects(axes: Axes, data: figure_data.Effects) -> None:
+def effects(axes: Axes, data: figure_values.Effects) -> None:
     """Per axis two dots with their intervals: introduced alone (filled) above, reverted alone (open) below."""
     _rows(axes, len(data.rows), f"cost in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -102,7 +100,7 @@ def effects(axes: Axes, data: figure_data.Effects) -> None:
                 _dot(axes, i + shift, point, _tone(point), filled=filled)
 
 
-def interaction(axes: Axes, data: figure_data.Pair) -> None:
+def interaction(axes: Axes, data: figure_values.Pair) -> None:
     """The metric over the first axis good and bad, a line each for the second axis good and bad."""
     ends = [("good", data.neither, data.first_bad, HELP, "-"), ("bad", data.second_bad, data.both, HARM, "--")]
     for shift, (side, left, right, colour, dash) in zip((-0.015, 0.015), ends, strict=True):
@@ -121,7 +119,7 @@ def interaction(axes: Axes, data: figure_data.Pair) -> None:
     axes.set_title(f"{_cut(data.first)} × {_cut(data.second)}\n{effect}", loc="left", fontsize=11, color=INK)
 
 
-def cells(axes: Axes, data: figure_data.CellPoints) -> None:
+def cells(axes: Axes, data: figure_values.CellPoints) -> None:
     """A row a cell: filled dots for the axes taken from the bad release, then its value with interval."""
     k, rows = len(data.axes), len(data.rows)
     left = -0.055 * k - 0.03
@@ -148,7 +146,7 @@ def cells(axes: Axes, data: figure_data.CellPoints) -> None:
     ticks(axes.xaxis, data.scale)
 
 
-def half_normal(axes: Axes, data: figure_data.HalfNormal) -> None:
+def half_normal(axes: Axes, data: figure_values.HalfNormal) -> None:
     """Effects by size against half-normal quantiles; those beyond Lenth's margin are named."""
     largest = max(*data.sizes, data.margin)
     out = [size > max(data.margin, 0.02 * largest) for size in data.sizes]
@@ -173,7 +171,7 @@ def half_normal(axes: Axes, data: figure_data.HalfNormal) -> None:
     ticks(axes.xaxis, data.scale)
 
 
-def segments(axes: Axes, data: figure_data.Segments) -> None:
+def segments(axes: Axes, data: figure_values.Segments) -> None:
     """The loss of each segment with its interval; the line is the loss over all queries."""
     _rows(axes, len(data.rows), f"loss in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -195,20 +193,20 @@ def forest(axes: Axes, rows: Sequence[tuple[str, Point]], band: float, label: st
         _dot(axes, i + 0.05, point, _tone(point))
 
 
-def series(axes: Axes, data: figure_data.Series) -> None:
+def series(axes: Axes, data: figure_values.Series) -> None:
     """Any series, as its kind is drawn."""
     match data:
-        case figure_data.Waterfall():
+        case figure_values.Waterfall():
             waterfall(axes, data)
-        case figure_data.Effects():
+        case figure_values.Effects():
             effects(axes, data)
-        case figure_data.Pair():
+        case figure_values.Pair():
             interaction(axes, data)
-        case figure_data.CellPoints():
+        case figure_values.CellPoints():
             cells(axes, data)
-        case figure_data.HalfNormal():
+        case figure_values.HalfNormal():
             half_normal(axes, data)
-        case figure_data.Segments():
+        case figure_values.Segments():
             segments(axes, data)
 
 
@@ -238,7 +236,7 @@ def shown(draw: Callable[[Axes, S], None], data: S | Absent, *, ax: Axes | None 
     return ax
 
 
-def shown_pairs(data: tuple[figure_data.Pair, ...] | Absent) -> NDArray[np.object_]:
+def shown_pairs(data: tuple[figure_values.Pair, ...] | Absent) -> NDArray[np.object_]:
     """An array of axes, one for each pair that matters; a single one with the reason when there is none."""
     import matplotlib
     import numpy as np
@@ -271,20 +269,20 @@ def reason(axes: Axes, data: Absent) -> None:
 def height_of(data: object) -> float:
     """The height that a series needs, in the units of `WIDTH`."""
     match data:
-        case figure_data.Waterfall(steps=steps, churn=churn):
+        case figure_values.Waterfall(steps=steps, churn=churn):
             return ROW * (len(steps) + len(churn) + 2) + MARGINS
-        case figure_data.Effects(rows=rows) | figure_data.Segments(rows=rows):
+        case figure_values.Effects(rows=rows) | figure_values.Segments(rows=rows):
             return ROW * len(rows) + MARGINS
-        case figure_data.CellPoints(rows=cell_rows, axes=names):
+        case figure_values.CellPoints(rows=cell_rows, axes=names):
             return 22 * len(cell_rows) + 5 * max(min(len(name), 18) for name in names) + MARGINS + 14
-        case figure_data.Pair():
+        case figure_values.Pair():
             return 250
-        case figure_data.HalfNormal():
+        case figure_values.HalfNormal():
             return 300
     return int(getattr(data, "height", 80))
 
 
-def single(report: Report, kind: str) -> figure_data.Effects | Absent:
+def single(report: Report, kind: str) -> figure_values.Effects | Absent:
     """The effects of one kind as rows of one dot each. Raises `InputError` for a kind that there is not."""
     if kind not in EFFECT_KINDS:
         raise InputError(f"cannot plot the effects of kind {kind!r:.40}: use one of {', '.join(EFFECT_KINDS)}")
@@ -293,11 +291,11 @@ def single(report: Report, kind: str) -> figure_data.Effects | Absent:
     if not points:
         return Absent(f"No effect of the kind {one_line(kind)} was measured in this run.")
     points.sort(key=lambda item: -item[1].value)
-    named = tuple(figure_data.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
-    return figure_data.Effects(f"{one_line(report.metric)} ({kind})", named, (), fine_scale(report, PLAIN))
+    named = tuple(figure_values.AxisEffects(one_line(label, limit=40), point, None) for label, point in points)
+    return figure_values.Effects(f"{one_line(report.metric)} ({kind})", named, (), fine_scale(report, PLAIN))
 
 
-def one_kind(axes: Axes, data: figure_data.Effects) -> None:
+def one_kind(axes: Axes, data: figure_values.Effects) -> None:
     """The effects of one kind, a dot each with its interval."""
     _rows(axes, len(data.rows), f"cost in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
@@ -325,7 +323,7 @@ def _header(axes: Axes, row: float, name: str, number: str, *, limit: int = NAME
     axes.text(1, row - 0.32, number, transform=where, va="center", ha="right", fontsize=10, color=MUTED, bbox=behind)
 
 
-def _step(axes: Axes, row: int, step: figure_data.Step) -> None:
+def _step(axes: Axes, row: int, step: figure_values.Step) -> None:
     colour = HARM if step.named else _tone(step.cost)
     low, high = sorted((step.start, step.end))
     axes.barh(row + 0.1, high - low, left=low, height=0.3, color=colour)

@@ -18,10 +18,10 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 from xml.etree import ElementTree
 
-from bisect_ai.report import figure_data, figures
+from bisect_ai.report import figure_data, figure_values, figures
 from bisect_ai.report.card import MOST_TEXT, Card, card_of
 from bisect_ai.report.examples import AnswerTable, Pieces, answer_table, compared
-from bisect_ai.report.figure_data import Absent, Series
+from bisect_ai.report.figure_values import Absent, Series
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.page import arrange
 from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, is_of_watching
@@ -59,7 +59,7 @@ LABELS = {
     "half_normal": "Half-normal plot of all effects",
     "segments": "Loss by segment",
 }
-Drawable = Series | tuple[figure_data.Pair, ...] | Absent
+Drawable = Series | tuple[figure_values.Pair, ...] | Absent
 SERIES: dict[str, Callable[[Report], Drawable]] = {
     "waterfall": figure_data.waterfall,
     "effects": figure_data.effects,
@@ -197,18 +197,18 @@ def _sketched(data: object) -> str:
 def _caption(name: str, data: Drawable) -> str:
     """The caption, with what this run's series adds to it."""
     match data:
-        case figure_data.Waterfall(basis=basis):
+        case figure_values.Waterfall(basis=basis):
             return f"{CAPTIONS[name]} Steps: {basis}."
-        case figure_data.Effects(missing=missing) if missing:
+        case figure_values.Effects(missing=missing) if missing:
             return f"{CAPTIONS[name]} Not measured alone: {one_line(', '.join(missing))}."
-        case figure_data.CellPoints(left_out=left_out) if left_out:
+        case figure_values.CellPoints(left_out=left_out) if left_out:
             return f"{CAPTIONS[name]} {left_out} more are in the table."
     return CAPTIONS[name]
 
 
 def _label(name: str, data: Series) -> str:
     label = LABELS[name]
-    return f"{label}: {data.first} and {data.second}" if isinstance(data, figure_data.Pair) else label
+    return f"{label}: {data.first} and {data.second}" if isinstance(data, figure_values.Pair) else label
 
 
 @cache

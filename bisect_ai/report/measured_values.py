@@ -5,6 +5,7 @@ the block on a comparison of result files: configurations, pairs, and the querie
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pydantic import Field
 
@@ -214,3 +215,27 @@ class CompareBlock(Value, frozen=True):
     pairs: tuple[ReportedPair, ...] = ()
     lead: int = 0
     attribution: ComparedAxes | None = None
+
+
+@dataclass(frozen=True)
+class NetChurn:
+    """What an axis breaks and mends, and its net cost with both ends of the interval: all of it known."""
+
+    axis: str
+    breaks: float
+    mends: float
+    cost: float
+    low: float
+    high: float
+    # The smallest net effect that counts, like the scores.
+    worth: float
+
+    @property
+    def does(self) -> str:
+        """What is said of the axis: a good change beside a cause is more than churn."""
+        return "shuffles answers" if not self.is_good else "helps" if self.high < 0 else "may help"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it gains on balance: proved, or by an estimate that counts beside which no loss that counts is likely."""
+        return self.high < 0 or (self.cost <= -self.worth and self.high < self.worth)

@@ -10,7 +10,7 @@ from bisect_ai.report import canary_report, comparison, figures, tables, watch_r
 from bisect_ai.report.blocks import Fact, PageList, ReportPart, Table
 from bisect_ai.report.comparison import compared, leading
 from bisect_ai.report.examples import Example, example_of
-from bisect_ai.report.figure_data import Absent, Point
+from bisect_ai.report.figure_values import Absent, Point
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.number_text import UNKNOWN, Scale, count, negated
 from bisect_ai.report.report_values import Report, fine_scale, is_of_watching, scale_of, tone_of

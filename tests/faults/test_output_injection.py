@@ -19,7 +19,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from bisect_ai.report import figure_data, figures, html, junit, markdown, terminal
+from bisect_ai.report import figure_values, figures, html, junit, markdown, terminal
 from bisect_ai.report.number_text import Scale
 from bisect_ai.report.planning_text import render_diff, render_plan
 from bisect_ai.report.untrusted_text import one_line, quote_lines
@@ -413,9 +413,9 @@ def test_drawings_keep_their_shape_whatever_the_names() -> None:
         assert not re.findall(r"https?:(?![^<>]*</text>)", re.sub(r'aria-label="[^"]*"', "", drawn))
 
 
-def _rows_called(names: list[str]) -> figure_data.Effects:
-    rows = tuple(figure_data.AxisEffects(name, figure_data.Point(0.1, (0.0, 0.2)), None) for name in names)
-    return figure_data.Effects("m", rows, (), Scale(share=True))
+def _rows_called(names: list[str]) -> figure_values.Effects:
+    rows = tuple(figure_values.AxisEffects(name, figure_values.Point(0.1, (0.0, 0.2)), None) for name in names)
+    return figure_values.Effects("m", rows, (), Scale(share=True))
 
 
 class _Tags(HTMLParser):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bisect_ai.report import figure_data, figures
-from bisect_ai.report.alt_text import LONGEST, alt_text
+from bisect_ai.report import figure_data, figure_values, figures
+from bisect_ai.report.figure_values import LONGEST, alt_text
 from tests.reports import report_of
 
 REPORTS = Path(__file__).parents[1] / "golden" / "reports"
@@ -28,7 +28,7 @@ def test_every_series_is_told_with_its_numbers() -> None:
     pairs = figure_data.interactions(TOGETHER)
     assert isinstance(pairs, tuple)
     assert alt_text(pairs[0]).startswith("correct with the new version of neither ")
-    assert alt_text(figure_data.Absent("why not")) == "why not"
+    assert alt_text(figure_values.Absent("why not")) == "why not"
     assert len(alt_text(figure_data.cells(TOGETHER))) <= LONGEST
 
 

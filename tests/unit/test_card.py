@@ -16,7 +16,8 @@ from bisect_ai.cli import main
 from bisect_ai.report import html, markdown, terminal
 from bisect_ai.report.accounting import usage_sentence
 from bisect_ai.report.card import GuiltyText, card_of, differing, shortened
-from bisect_ai.report.figure_data import Waterfall, waterfall
+from bisect_ai.report.figure_data import waterfall
+from bisect_ai.report.figure_values import Waterfall
 from bisect_ai.report.headline import sureness
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.phrases import restored_phrase

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bisect_ai.attribution.stats.inference import t_quantile
-from bisect_ai.report import figure_data
-from bisect_ai.report.figure_data import Absent, Point
+from bisect_ai.report import figure_data, figure_values
+from bisect_ai.report.figure_values import Absent, Point
 from tests.reports import report_of
 
 AXES = ["model", "prompt", "tools"]
@@ -58,7 +58,7 @@ def adaptive_report() -> dict[str, Any]:
 
 def test_the_steps_of_the_waterfall_lead_from_good_to_bad() -> None:
     fall = figure_data.waterfall(report_of(full_report()))
-    assert isinstance(fall, figure_data.Waterfall)
+    assert isinstance(fall, figure_values.Waterfall)
     assert [step.label for step in fall.steps] == ["prompt", "tools", "model"]
     assert fall.steps[0].start == fall.good.value == 0.9
     assert [step.start for step in fall.steps[1:]] == [step.end for step in fall.steps[:-1]]
@@ -70,14 +70,14 @@ def test_where_lower_is_better_the_waterfall_rises() -> None:
     report = full_report(higher_is_better=False)
     report["loss"].update(good=0.67, bad=0.9)
     fall = figure_data.waterfall(report_of(report))
-    assert isinstance(fall, figure_data.Waterfall)
+    assert isinstance(fall, figure_values.Waterfall)
     assert fall.steps[0].end == pytest.approx(0.67 + 0.14)
     assert fall.steps[-1].end == pytest.approx(0.9)
 
 
 def test_without_shapley_shares_the_waterfall_has_the_measured_shares_of_the_causes() -> None:
     fall = figure_data.waterfall(report_of(adaptive_report()))
-    assert isinstance(fall, figure_data.Waterfall)
+    assert isinstance(fall, figure_values.Waterfall)
     assert [step.label for step in fall.steps] == ["prompt and tools together", "everything else"]
     assert fall.steps[0].cost.value == pytest.approx(0.8 * 0.23)
     assert fall.steps[0].cost.interval == pytest.approx((0.6 * 0.23, 0.23))
@@ -95,14 +95,14 @@ def test_shares_that_were_not_measured_are_not_invented() -> None:
 
 def test_effects_are_paired_by_axis_and_the_missing_are_named() -> None:
     found = figure_data.effects(report_of(full_report()))
-    assert isinstance(found, figure_data.Effects)
+    assert isinstance(found, figure_values.Effects)
     assert [row.axis for row in found.rows] == ["prompt", "tools", "model"]
     assert found.rows[0].introduced is not None
     assert found.rows[0].introduced.value == pytest.approx(0.04)
     assert found.rows[1].reverted is not None
     assert found.rows[1].reverted.value == pytest.approx(0.2)
     few = figure_data.effects(report_of(adaptive_report()))
-    assert isinstance(few, figure_data.Effects)
+    assert isinstance(few, figure_values.Effects)
     assert few.missing == ("model", "prompt")
     assert few.rows[0].introduced is None
 
@@ -123,7 +123,7 @@ def test_pairs_without_their_cells_are_absent_with_the_reason() -> None:
 
 def test_cells_know_their_role() -> None:
     found = figure_data.cells(report_of(full_report()))
-    assert isinstance(found, figure_data.CellPoints)
+    assert isinstance(found, figure_values.CellPoints)
     assert [row.role for row in found.rows] == ["good", "", "", "", "rollback", "", "", "bad"]
     assert found.rows[4].bad == (True, True, False)
     assert found.left_out == 0
@@ -134,7 +134,7 @@ def test_of_many_cells_those_next_to_good_and_bad_stay() -> None:
     subsets = [s for size in range(7) for s in itertools.combinations(axes, size)]
     cells = [{"bad_axes": list(s), "value": 0.5, "interval": None, "trials": 1, "status": "run"} for s in subsets]
     found = figure_data.cells(report_of(full_report(axes=axes, cells=cells, verdict={"kind": "inconclusive"})))
-    assert isinstance(found, figure_data.CellPoints)
+    assert isinstance(found, figure_values.CellPoints)
     assert len(found.rows) == figure_data.MOST_CELLS
     assert found.left_out == 64 - figure_data.MOST_CELLS
     assert sum(sum(row.bad) in (0, 1, 5, 6) for row in found.rows) == 14
@@ -142,7 +142,7 @@ def test_of_many_cells_those_next_to_good_and_bad_stay() -> None:
 
 def test_the_half_normal_plot_has_the_textbook_effects() -> None:
     plot = figure_data.half_normal(report_of(full_report()))
-    assert isinstance(plot, figure_data.HalfNormal)
+    assert isinstance(plot, figure_values.HalfNormal)
     sizes = dict(zip(plot.labels, plot.sizes, strict=True))
     assert len(sizes) == 7
     assert sizes["prompt"] == pytest.approx(0.04 + TOGETHER / 2)
@@ -178,7 +178,7 @@ def test_segments_come_with_the_overall_loss() -> None:
         {"name": "c", "share": 0.0, "loss": None, "interval": None, "n": 0},
     ]
     found = figure_data.segments(report_of(full_report(segments=rows)))
-    assert isinstance(found, figure_data.Segments)
+    assert isinstance(found, figure_values.Segments)
     assert [row.name for row in found.rows] == ["b", "a"]
     assert found.overall == Point(0.23, (0.2, 0.26))
     assert isinstance(figure_data.segments(report_of(full_report())), Absent)
@@ -190,7 +190,7 @@ def test_a_segment_that_was_given_and_found_is_told_once() -> None:
     found = figure_data.segments(
         report_of(full_report(segments=[{**row, "found_by": "given"}, {**row, "found_by": "search"}, other]))
     )
-    assert isinstance(found, figure_data.Segments)
+    assert isinstance(found, figure_values.Segments)
     assert [each.name for each in found.rows] == ["plan = b (found by search)", "intent = a"]
 
 
