@@ -165,7 +165,7 @@ class Result:
 
     def write_rollback(self, path: str | Path) -> None:
         """Write the recommended release, frozen, to a file that `good:` and `bad:` take. Raises `InputError`: there is none."""
-        from bisect_ai.runs.release_files import write_release
+        from bisect_ai.runs.release_writer import write_release
 
         if self.recommended is None:
             raise InputError(f"cannot write a rollback to {path}: the verdict ({self.verdict.kind}) recommends none")

@@ -43,7 +43,7 @@ from bisect_ai.errors import BisectError
 from bisect_ai.report.standpoint import Standpoint
 
 if TYPE_CHECKING:
-    from bisect_ai.facts.run_facts import Work
+    from bisect_ai.facts.sessions import Work
 
 
 @main.command(cls=WithProgram, short_help="Replay logged queries and say which change did it.")
@@ -92,7 +92,8 @@ def _learn_and_run(config: Path, overrides: dict[str, Any], good: str, options: 
 def _run_and_report(
     config: Path, overrides: dict[str, Any], options: dict[str, Any], at: Standpoint, *, work: Work | None = None
 ) -> None:
-    from bisect_ai.facts.run_facts import execute, started, stored_result
+    from bisect_ai.facts.run_facts import execute, stored_result
+    from bisect_ai.facts.sessions import started
 
     takes_answers = options.get("html_path") or options.get("rollback_path")
     known = None if takes_answers or work is not None else stored_result

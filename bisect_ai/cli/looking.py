@@ -267,7 +267,7 @@ def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
 def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
     from bisect_ai.facts.run_facts import stored_rollback
-    from bisect_ai.runs.release_files import write_release
+    from bisect_ai.runs.release_writer import write_release
 
     path = options["rollback_path"]
     release = stored_rollback(run_id, store=store, config=_settings_of(store, config))

@@ -37,20 +37,18 @@ from bisect_ai.facts.side_metrics import side_metrics
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
-from bisect_ai.release.load import Release
 from bisect_ai.report.accounting import warnings as tape_warnings
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LoggedLoss
 from bisect_ai.report.number_text import count
 from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ReportedSuspect
-from bisect_ai.report.report_values import Report, ReportLike, RunUsage, Verdict
+from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
 from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
-from bisect_ai.runs.release_files import rolled_back
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
 
@@ -258,17 +256,6 @@ def _verify_decision(prepared: Prepared) -> str:
         f"a chance of at most {c.alpha:g}; a fix must bring back {RESTORE:.0%} of the net loss, or all of it but "
         f"{c.tolerance:g}, on queries drawn at random. All answers are new: those that broke may also do so by chance."
     )
-
-
-def recommended(good: Release, bad: Release, report: ReportLike) -> Release | None:
-    """The bad release with the measured rollback applied; None: the verdict names none."""
-    told = read(Report, report)
-    rollback = told.verdict.rollback
-    if rollback is None:
-        return None
-    share = "" if rollback.restores is None else f", {100 * rollback.restores:.0f} % of the loss brought back"
-    measured = f"rolled back: run {told.run} measured {told.metric} {rollback.value:.4g}{share}"
-    return rolled_back(good, bad, rollback.axes, measured=measured)
 
 
 def owners(prepared: Prepared) -> dict[str, str | None]:

@@ -30,7 +30,7 @@ from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
 from bisect_ai.facts.onset_facts import deploys_of, onset_block
 from bisect_ai.facts.report_view import SCHEMA, told_report, turned, turned_ends
-from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
+from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.release.load import Release
 from bisect_ai.replay.interrupts import Stop

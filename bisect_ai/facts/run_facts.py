@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import BisectError, InputError, StoreError
-from bisect_ai.provider.budget import GRACE_SECONDS
+from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair
-from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
+from bisect_ai.replay.interrupts import Stop, heeded
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.report_values import AnsweredQuery, Report
+from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import compared_by_run, named, prepare, releases_of_run, settle
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.runs.release_files import check_no_key
+from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.store.recovery import Damage
-from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
     from bisect_ai.runs.ledger import Watch
-    from bisect_ai.runs.outcomes import Outcomes
     from bisect_ai.runs.study import Study
-
-STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
-
-
-# Whether progress is shown on standard error; or what gives a function to call with it.
-Progress: TypeAlias = "bool | Callable[[], AbstractContextManager[Watch]]"
-
-
-class Work(Protocol):
-    """What is done with a prepared study."""
-
-    def __call__(self, prepared: Prepared, /, *, folder: Path, watch: Watch | None, stop: Stop | None) -> Result:
-        """Run (or resume) it and sum it up."""
 
 
 def run(
@@ -102,34 +83,6 @@ def run(
     return started(execute, given, config=config, queries=queries, progress=progress)
 
 
-def started(
-    work: Work,
-    given: Mapping[str, Any],
-    *,
-    config: str | Path | None,
-    queries: Any = None,
-    progress: Progress = False,
-    alone: bool = False,
-    known: Callable[[Prepared, Path], Result | None] | None = None,
-) -> Result:
-    """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
-    if not isinstance(progress, bool) and not callable(progress):
-        raise InputError(f"progress is {progress!r:.40}; it takes True or False")
-    with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
-        settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
-        prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
-        if known is not None and (result := known(prepared, folder)) is not None:
-            return result
-        prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
-        stop.check()
-        if not progress:
-            return work(prepared, folder=folder, watch=None, stop=stop)
-        from bisect_ai.report.progress import live
-
-        with (live if progress is True else progress)() as watch:
-            return work(prepared, folder=folder, watch=watch, stop=stop)
-
-
 def execute(
     prepared: Prepared,
     *,
@@ -159,52 +112,6 @@ def stored_result(prepared: Prepared, folder: Path) -> Result | None:
         return None
     usage = read(Report, report).usage
     return Result(report, Spending(cached=(usage.calls or 0) + (usage.cached or 0)), notices=tuple(store.notices))
-
-
-@contextmanager
-def store_of(prepared: Prepared, folder: Path) -> Iterator[Store]:
-    """The study's store, open; its answers are a replay's."""
-    os.environ.setdefault("BISECT_REPLAY", "1")  # the user's code can tell a replay from production
-    store = prepared.config.store
-    with Store(None if store is None else folder / store) as opened:
-        yield opened
-
-
-def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any], *, basis: str | None = None) -> None:
-    """Write the report of a run down, unless it has one and nothing new came in; with its `basis` when no call is left to be made."""
-    run, ledger = outcomes.prepared.run_id, outcomes.ledger
-    complete = not (ledger.now.errors or ledger.scorer_errors or outcomes.stopped)
-    if ledger.calls or store.report(run) is None:
-        is_over = complete and read(Report, report).verdict.kind != "inconclusive"
-        rests_on = {"basis": basis} if is_over and basis is not None else {}
-        store.finish(run, {"report": report, "at": time.time_ns() // 1000, **rests_on})
-
-
-def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:
-    """A report with its trials, and the release that it recommends, if any."""
-    from bisect_ai.facts.build import recommended
-
-    ledger = outcomes.ledger
-    return Result(
-        report,
-        ledger.now,
-        ledger.observations,
-        tuple(store.notices),
-        recommended(outcomes.prepared.good, outcomes.prepared.bad, report),
-        _answer_reader(outcomes, store),
-        outcomes.attribution.regression,
-    )
-
-
-def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
-    """Reads the answers later from the store's folder; those of a store in memory are read now, it is closed then."""
-    from bisect_ai.facts.saved_runs import answered_queries, kept_answers
-
-    trials, sample, metric = outcomes.ledger.observations, outcomes.prepared.sample, outcomes.prepared.metric.name
-    if store.path is not None:
-        return kept_answers(trials, store=store.path, metric=metric, sample=sample)
-    found = answered_queries(trials, outcomes.answer_of, metric=metric, sample=sample)
-    return lambda: found
 
 
 # Characters of a text that are shown.
@@ -324,8 +231,8 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
 
     Raises `InputError` when these are not what the run compared any more, or the run has no report.
     """
-    from bisect_ai.facts.build import recommended
     from bisect_ai.facts.saved_runs import read_run
+    from bisect_ai.facts.sessions import recommended
 
     found = read_run(store, run_prefix)
     report, settings = read(Report, found.report), found.settings

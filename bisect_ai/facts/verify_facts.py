@@ -26,8 +26,8 @@ from bisect_ai.config import store_of as store_named_in
 from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import reported_estimate
-from bisect_ai.facts.run_facts import Progress, keep_report, result_of, started, store_of
 from bisect_ai.facts.saved_runs import FirstScores, first_scores, read_run, scale_of_scores
+from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import lacking
@@ -43,7 +43,7 @@ from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.prepare import named, releases_of_run
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, VerifyQuestion
-from bisect_ai.runs.release_files import check_no_key
+from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store
 

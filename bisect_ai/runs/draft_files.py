@@ -12,7 +12,7 @@ from bisect_ai.provider.redaction import redact_all
 from bisect_ai.runs.draft import Draft, draft_results
 from bisect_ai.runs.promptfoo_config import draft_config, is_promptfoo_config
 from bisect_ai.runs.recorded_release import RecordedRelease
-from bisect_ai.runs.release_files import yaml_text
+from bisect_ai.runs.release_writer import yaml_text
 from bisect_ai.store.artefacts import write_new_files
 
 LOG = "logs/questions.jsonl"

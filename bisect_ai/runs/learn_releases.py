@@ -24,7 +24,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.release.load import Release
 from bisect_ai.runs.ledger import Before
 from bisect_ai.runs.prepare import settle
-from bisect_ai.runs.release_files import check_no_key, write_release
+from bisect_ai.runs.release_writer import check_no_key, write_release
 from bisect_ai.runs.run_accounts import Common, ExchangeJournal, caps_of
 from bisect_ai.store.artefacts import check_place, making_folder
 from bisect_ai.store.trial_store import Store

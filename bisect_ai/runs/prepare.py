@@ -32,11 +32,12 @@ from bisect_ai.provider.user_code import callable_identity, check_takes, import_
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.checkout import FileSplit
+from bisect_ai.release.diff import diff
 from bisect_ai.release.load import changed_axes, check_pair
 from bisect_ai.release.pair import load_pair
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
 from bisect_ai.runs.question import Bisection
-from bisect_ai.runs.release_files import check_no_key
+from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.scoring.scorers import Scorer, build_scorers
 from bisect_ai.targets.answer import Target
 from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
@@ -118,6 +119,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
         target,
         partial(_first_target, make),
         Bisection(design_search),
+        diff(good, bad),
         (*(files.notes if files else ()), *sample.notices, *notices),
     )
 

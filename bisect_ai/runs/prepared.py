@@ -19,7 +19,6 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
-from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release
 from bisect_ai.runs.question import Question
 from bisect_ai.scoring.scorers import Scorer
@@ -51,6 +50,8 @@ class Prepared:
     # Makes the target anew in another process.
     make_target: Callable[[], Target]
     question: Question
+    # Every change between the two releases.
+    tree: Tree
     notices: tuple[str, ...] = ()
     # What the settings said, where the good release's first answers gave another tolerance.
     declared_tolerance: float | None = None
@@ -65,11 +66,6 @@ class Prepared:
         """The log's columns, which prompt templates may name."""
         # Columns of a log are those of its first rows.
         return {column for query in self.sample.queries[:50] for column in query}
-
-    @cached_property
-    def tree(self) -> Tree:
-        """Every change between the two releases."""
-        return diff(self.good, self.bad)
 
     @property
     def drills(self) -> bool:

@@ -20,7 +20,7 @@ from bisect_ai.cli import main
 from bisect_ai.errors import BisectError, ReleaseError
 from bisect_ai.release.load import load_release
 from bisect_ai.result import Result
-from bisect_ai.runs.release_files import write_release
+from bisect_ai.runs.release_writer import write_release
 from bisect_ai.store import artefacts
 from bisect_ai.store.artefacts import append_line, check_place, write_text
 from tests.faults.disk import Disk

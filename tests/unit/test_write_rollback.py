@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from bisect_ai.cli import main
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.load import load_release
-from bisect_ai.runs.release_files import rolled_back, write_release
+from bisect_ai.runs.release_writer import rolled_back, write_release
 from tests.unit.test_auditing import BAD, GOOD, folder
 
 __all__ = ["folder"]  # a fixture

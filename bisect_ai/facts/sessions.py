@@ -1,0 +1,128 @@
+"""One session of a run: settings prepared, its store open, its report kept, and what is given back.
+
+Whatever is asked (a run, an audit, a fix, drift) is asked in one: `started` prepares and stops at a signal, `keep_report` writes down.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from bisect_ai.errors import InputError
+from bisect_ai.provider.budget import GRACE_SECONDS
+from bisect_ai.release.load import Release
+from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
+from bisect_ai.report.json_edge import read
+from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike
+from bisect_ai.result import Result
+from bisect_ai.runs.preflight import refuse
+from bisect_ai.runs.prepare import prepare, settle
+from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.release_writer import rolled_back
+from bisect_ai.store.trial_store import Store
+
+if TYPE_CHECKING:
+    from bisect_ai.runs.ledger import Watch
+    from bisect_ai.runs.outcomes import Outcomes
+
+
+def recommended(good: Release, bad: Release, report: ReportLike) -> Release | None:
+    """The bad release with the measured rollback applied; None: the verdict names none."""
+    told = read(Report, report)
+    rollback = told.verdict.rollback
+    if rollback is None:
+        return None
+    share = "" if rollback.restores is None else f", {100 * rollback.restores:.0f} % of the loss brought back"
+    measured = f"rolled back: run {told.run} measured {told.metric} {rollback.value:.4g}{share}"
+    return rolled_back(good, bad, rollback.axes, measured=measured)
+
+
+STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
+# Whether progress is shown on standard error; or what gives a function to call with it.
+Progress: TypeAlias = "bool | Callable[[], AbstractContextManager[Watch]]"
+
+
+class Work(Protocol):
+    """What is done with a prepared study."""
+
+    def __call__(self, prepared: Prepared, /, *, folder: Path, watch: Watch | None, stop: Stop | None) -> Result:
+        """Run (or resume) it and sum it up."""
+
+
+def started(
+    work: Work,
+    given: Mapping[str, Any],
+    *,
+    config: str | Path | None,
+    queries: Any = None,
+    progress: Progress = False,
+    alone: bool = False,
+    known: Callable[[Prepared, Path], Result | None] | None = None,
+) -> Result:
+    """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
+    if not isinstance(progress, bool) and not callable(progress):
+        raise InputError(f"progress is {progress!r:.40}; it takes True or False")
+    with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
+        settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
+        prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
+        if known is not None and (result := known(prepared, folder)) is not None:
+            return result
+        prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
+        stop.check()
+        if not progress:
+            return work(prepared, folder=folder, watch=None, stop=stop)
+        from bisect_ai.report.progress import live
+
+        with (live if progress is True else progress)() as watch:
+            return work(prepared, folder=folder, watch=watch, stop=stop)
+
+
+@contextmanager
+def store_of(prepared: Prepared, folder: Path) -> Iterator[Store]:
+    """The study's store, open; its answers are a replay's."""
+    os.environ.setdefault("BISECT_REPLAY", "1")  # the user's code can tell a replay from production
+    store = prepared.config.store
+    with Store(None if store is None else folder / store) as opened:
+        yield opened
+
+
+def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any], *, basis: str | None = None) -> None:
+    """Write the report of a run down, unless it has one and nothing new came in; with its `basis` when no call is left to be made."""
+    run, ledger = outcomes.prepared.run_id, outcomes.ledger
+    complete = not (ledger.now.errors or ledger.scorer_errors or outcomes.stopped)
+    if ledger.calls or store.report(run) is None:
+        is_over = complete and read(Report, report).verdict.kind != "inconclusive"
+        rests_on = {"basis": basis} if is_over and basis is not None else {}
+        store.finish(run, {"report": report, "at": time.time_ns() // 1000, **rests_on})
+
+
+def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:
+    """A report with its trials, and the release that it recommends, if any."""
+    from bisect_ai.facts.sessions import recommended
+
+    ledger = outcomes.ledger
+    return Result(
+        report,
+        ledger.now,
+        ledger.observations,
+        tuple(store.notices),
+        recommended(outcomes.prepared.good, outcomes.prepared.bad, report),
+        _answer_reader(outcomes, store),
+        outcomes.attribution.regression,
+    )
+
+
+def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
+    """Reads the answers later from the store's folder; those of a store in memory are read now, it is closed then."""
+    from bisect_ai.facts.saved_runs import answered_queries, kept_answers
+
+    trials, sample, metric = outcomes.ledger.observations, outcomes.prepared.sample, outcomes.prepared.metric.name
+    if store.path is not None:
+        return kept_answers(trials, store=store.path, metric=metric, sample=sample)
+    found = answered_queries(trials, outcomes.answer_of, metric=metric, sample=sample)
+    return lambda: found
