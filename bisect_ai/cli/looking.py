@@ -60,7 +60,7 @@ def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, 
 
         say(write_starter(_folder_of(places)))
         return
-    from bisect_ai.runs.draft_files import write_draft
+    from bisect_ai.runs.draft import write_draft
 
     files = [place for place in places if place.is_file()]
     rest = tuple(place for place in places if not place.is_file())

@@ -1,66 +1,46 @@
-"""From what was recorded to files that run: two releases, a log of questions, scorers, and what could not be known.
+"""`init --from`: what was recorded as files that run: two releases, a log, a bisect.yaml, and what could not be known.
 
 Which of our scorers gives the scores that a log has is tried on the logged answers, and taken where it gives the same.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import digest
-from bisect_ai.errors import InputError, QueryError
+from bisect_ai.errors import QueryError
+from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.documents import first_parts
 from bisect_ai.queries.pairing import ID, SAMPLE, TASK, WAYS, Configuration, ResultRow, pair_up
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, ResultFiles, named_sources, read_results
 from bisect_ai.queries.sample import LogSettings
 from bisect_ai.queries.values import embedded, missing
-from bisect_ai.runs.promptfoo_tests import CarriedAsserts, carried_asserts, chat_of, column_of, prompt_axis, provider_axes
+from bisect_ai.runs.promptfoo_config import draft_config, is_promptfoo_config
+from bisect_ai.runs.promptfoo_tests import (
+    Draft,
+    carried_asserts,
+    carry_scorers,
+    chat_of,
+    column_of,
+    prompt_axis,
+    provider_axes,
+    with_fallback,
+)
 from bisect_ai.runs.recorded_release import TASK_AXIS, RecordedRelease, doubled_braces, recorded_release
+from bisect_ai.runs.release_writer import yaml_text
 from bisect_ai.scoring.scorers import build_scorers, score_answer
+from bisect_ai.store.artefacts import write_new_files
 from bisect_ai.targets.answer import Answer
 
-FALLBACK: Mapping[str, Any] = {"kind": "length", "name": "words", "unit": "words"}
 # Fields of a record that a replay reads.
 KEPT = ("history", "tool_results", "reference", "cluster")
 # Prompts and providers of a result file that are looked at.
 MOST_PROMPTS = 500
-CARRIED_KINDS = ("cost", "latency")
-
-
-@dataclass
-class Draft:
-    """Two releases and what a run of them needs, before anything is written."""
-
-    good: RecordedRelease
-    bad: RecordedRelease
-    queries: list[dict[str, Any]]
-    scorers: list[dict[str, Any]]
-    source: str
-    # What was not carried, and what to check.
-    notes: list[str] = field(default_factory=list)
-    # The promptfoo config whose providers answer; None: models that litellm calls, or a function of the user's.
-    config: str | None = None
-    # Query id to the asserts that promptfoo checks itself, where no scorer of ours speaks for every test.
-    asserts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def metric(self) -> str:
-        """The score that decides: of what was carried the first that says right or wrong."""
-        return str(next((s for s in self.scorers if s["kind"] not in CARRIED_KINDS), self.scorers[0])["name"])
-
-    @property
-    def unknown(self) -> list[str]:
-        """What could not be known, each once."""
-        return list(dict.fromkeys((*self.good.unknown, *self.bad.unknown)))
-
-    @property
-    def is_one(self) -> bool:
-        """Whether both releases are the same: the files held one configuration."""
-        return self.good.axes == self.bad.axes
 
 
 def draft_results(sources: Sequence[str | Path], *, good: str | None = None, bad: str | None = None) -> Draft:
@@ -73,7 +53,7 @@ def draft_results(sources: Sequence[str | Path], *, good: str | None = None, bad
     named = ", ".join(dict.fromkeys(c.source for c in (first, second)))
     draft = Draft(releases[0], releases[1], queries, [], named)
     if "promptfoo" in found.formats:
-        _carry_scorers(draft, carried_asserts([_test_of(row) for row in rows]))
+        carry_scorers(draft, carried_asserts([_test_of(row) for row in rows]))
     else:
         draft.scorers, told = recomputed([*first.rows, *second.rows])
         draft.notes += told
@@ -236,28 +216,6 @@ def _test_of(row: ResultRow) -> dict[str, Any]:
     return {"vars": embedded(record.get("vars")) or {}, "assert": asserts}
 
 
-# -- scorers -------------------------------------------------------------------------------------------------------------
-def _carry_scorers(draft: Draft, carried: CarriedAsserts) -> None:
-    """Takes over the scorers of asserts, with their columns and what was left out."""
-    draft.scorers = list(carried.scorers)
-    for query, columns in zip(draft.queries, carried.columns, strict=True):
-        if columns:
-            query.pop("reference", None)
-        query.update(columns)
-    draft.notes += list(_left_out(carried))
-    deciding = [s for s in draft.scorers if s["kind"] not in CARRIED_KINDS]
-    if len(deciding) > 1:
-        draft.notes.append(
-            f"promptfoo passes a test when all its asserts pass; here {draft.metric} decides, the others are told beside it"
-        )
-
-
-def _left_out(carried: CarriedAsserts) -> Iterator[str]:
-    for kind, n in carried.left_out.most_common():
-        yield f"asserts of type {kind} are not carried ({n} {'test' if n == 1 else 'tests'})"
-    yield from carried.notes
-
-
 def _score_rows(draft: Draft, rows: Sequence[ResultRow]) -> None:
     """The logged answer and those of its scores that a scorer gives; a fallback where nothing can be scored."""
     names = {str(s["name"]) for s in draft.scorers}
@@ -271,39 +229,7 @@ def _score_rows(draft: Draft, rows: Sequence[ResultRow]) -> None:
                     **({"scores": scores} if scores else {}),
                 }
             )
-    _with_fallback(draft)
-
-
-def _with_fallback(draft: Draft) -> None:
-    if not any(s["kind"] not in CARRIED_KINDS for s in draft.scorers):
-        draft.scorers.insert(0, dict(FALLBACK))
-        draft.notes.append(
-            "no scorer says right or wrong: words stands in; write one, or a judge, before you believe a verdict"
-        )
-
-
-def draft_tests(first: RecordedRelease, second: RecordedRelease, tests: Sequence[Mapping[str, Any]], source: str) -> Draft:
-    """The draft of two releases and the tests of a promptfoo config. Raises `InputError` without tests."""
-    if not tests:
-        raise InputError(f"cannot draft from {source}: it has no tests that can be read; its questions come from them")
-    queries = [_asked_test(number, test) for number, test in enumerate(tests)]
-    draft = Draft(first, second, queries, [], source)
-    _carry_scorers(draft, carried_asserts(tests))
-    _with_fallback(draft)
-    return draft
-
-
-def _asked_test(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
-    variables = {str(k): v for k, v in (test.get("vars") or {}).items()}
-    texts = {k: v for k, v in variables.items() if isinstance(v, str)}
-    asked = next((texts[name] for name in ("question", "input", "query", "message", "prompt", "text") if name in texts), None)
-    question = (
-        asked if asked is not None else max(texts.values(), key=len, default=str(test.get("description") or f"test {number}"))
-    )
-    metadata = test.get("metadata")
-    told = {str(k): v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, Mapping) else {}
-    columns = {column_of(k): v for k, v in {**told, **variables}.items()}
-    return {"id": f"test-{number}", "input": question, **columns}
+    with_fallback(draft)
 
 
 CANDIDATES: tuple[Mapping[str, Any], ...] = (
@@ -352,3 +278,121 @@ def _agrees_with_log(settings: Mapping[str, Any], known: Sequence[tuple[ResultRo
         query = Query({"id": "", "input": row.question, "reference": (row.record or {}).get("reference")})
         same += score_answer(scorer, query, Answer(text=str((row.record or {}).get("output") or ""))).value == logged
     return same >= AGREES * len(known)
+
+
+LOG = "logs/questions.jsonl"
+ASSERTS = "promptfoo-asserts.json"
+# The cap on calls that is written: the one that `init` writes.
+CALLS = 2000
+_HEAD = "# {}\n# Values may be files: {{file: …}}, {{dir: …}}, {{table: …, id: …, text: …}}; names of axes are free.\n"
+_STUDY = """\
+# bisect-ai: which change in the bad release lowered quality? Written by `bisect-ai init --from {}`.
+# Paths are relative to this file. `bisect-ai diff releases/good.yaml releases/bad.yaml`, then `bisect-ai plan`, then `bisect-ai run`.
+"""
+
+
+def write_draft(sources: Sequence[str | Path], folder: Path, *, good: str | None = None, bad: str | None = None) -> list[str]:
+    """Writes the files; the lines that say what was written, what was not carried and what to do next.
+
+    Raises `InputError` for what cannot be read, for a file that is there already, and for what cannot be written.
+    """
+    if len(sources) == 1 and is_promptfoo_config(sources[0]):
+        draft = draft_config(sources[0], good=good, bad=bad)
+    else:
+        draft = draft_results(sources, good=good, bad=bad)
+    files = dict(_draft_files(draft, folder))
+    clean = redact_all(files)
+    write_new_files(folder, clean)
+    return list(_written_lines(draft, folder, clean, hidden=clean != files))
+
+
+def _written_lines(draft: Draft, folder: Path, files: Mapping[str, str], *, hidden: bool) -> Iterator[str]:
+    yield from (f"wrote {folder / name}" for name in files)
+    yield f"good: {draft.good.name}; bad: {draft.bad.name}; {len(draft.queries)} questions; scored by {draft.metric}"
+    if draft.is_one:
+        yield "both releases are the same, by what is recorded; change in releases/bad.yaml what the bad release changed"
+    elif differing := [
+        axis for axis in {**draft.good.axes, **draft.bad.axes} if draft.good.axes.get(axis) != draft.bad.axes.get(axis)
+    ]:
+        yield f"they differ in: {', '.join(differing)}"
+    if hidden:
+        yield "not carried: what looked like a credential was taken out"
+    yield from (f"not carried or to check: {line}" for line in draft.notes)
+    yield from (f"not known: {line}" for line in draft.unknown)
+    yield "not known: what the tool does beside prompt, model and tools (code around them, retrieval, caching); name it as further axes"
+    yield "next: read the two releases, then `bisect-ai diff`, `bisect-ai plan`, `bisect-ai run`"
+
+
+def _draft_files(draft: Draft, folder: Path) -> Iterator[tuple[str, str]]:
+    """Name and text of every file, bisect.yaml last."""
+    for side, release in (("good", draft.good), ("bad", draft.bad)):
+        yield from _release_files(side, release, draft.source)
+    yield LOG, "".join(json.dumps(query, ensure_ascii=True) + "\n" for query in draft.queries)
+    if draft.asserts:
+        yield ASSERTS, json.dumps(draft.asserts, indent=1, ensure_ascii=True) + "\n"
+    yield "bisect.yaml", _STUDY.format(_short_line(draft.source)) + yaml_text(_study(draft, folder))
+
+
+def _short_line(text: str) -> str:
+    return " ".join(text.split())[:80]
+
+
+def _release_files(side: str, release: RecordedRelease, source: str) -> Iterator[tuple[str, str]]:
+    """A release file, and beside it what is large or nested: files are data, whatever they hold."""
+    axes: dict[str, Any] = {}
+    for axis, value in release.axes.items():
+        if axis == "corpus":
+            name = f"corpus-{side}.jsonl"
+            rows = ({"id": key, "text": text} for key, text in value["documents"].items())
+            yield f"releases/{name}", "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
+            axes[axis] = {**value, "documents": {"table": name, "id": "id", "text": "text"}}
+        elif _is_plain_axis(value):
+            pages = {key: f"{side}-{axis}-{key}.txt" for key, text in value.items() if isinstance(text, str) and "\n" in text}
+            yield from ((f"releases/{page}", value[key]) for key, page in pages.items())
+            axes[axis] = {**value, **{key: {"file": page} for key, page in pages.items()}}
+        else:
+            name = f"{axis}-{side}.json"
+            yield f"releases/{name}", json.dumps(value, indent=1, ensure_ascii=True) + "\n"
+            axes[axis] = {"file": name}
+    content = {
+        "release": release.name,
+        "axes": axes,
+        "provenance": {axis: {"why": f"as recorded in {source}"} for axis in axes},
+    }
+    yield f"releases/{side}.yaml", _HEAD.format(f"the {side} release, from {_short_line(source)}") + yaml_text(content)
+
+
+def _is_plain_axis(value: Any) -> bool:
+    """Whether a value can stand in a release file: no mapping inside, which might read as a reference."""
+    values = value.values() if isinstance(value, Mapping) else [value]
+    return all(isinstance(each, str | bool | int | float) for each in values) and not set(value) <= {
+        "file",
+        "dir",
+        "env",
+        "git",
+    }
+
+
+def _target(draft: Draft, folder: Path) -> dict[str, Any]:
+    if draft.config is not None:
+        asserts = {"asserts": ASSERTS} if draft.asserts else {}
+        return {"kind": "promptfoo", "config": os.path.relpath(draft.config, folder), **asserts}
+    if draft.good.calls_a_model and draft.bad.calls_a_model:
+        return {"kind": "litellm"}
+    return {"kind": "python", "function": "app:answer"}
+
+
+def _study(draft: Draft, folder: Path) -> dict[str, Any]:
+    return {
+        "good": "releases/good.yaml",
+        "bad": "releases/bad.yaml",
+        "log": {"path": LOG, "sample": min(max(len(draft.queries), 2), 400)},
+        "target": _target(draft, folder),
+        "scorers": draft.scorers,
+        "metric": draft.metric,
+        "tolerance": 0.02,
+        "alpha": 0.05,
+        "budget": {"calls": CALLS},
+        "store": ".bisect-ai",
+        "seed": 0,
+    }

@@ -17,8 +17,15 @@ from typing import Any
 from bisect_ai.errors import ConfigError, InputError
 from bisect_ai.release.file_text import decode_utf8, path_inside, read_inside
 from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
-from bisect_ai.runs.draft import CARRIED_KINDS, Draft, draft_tests
-from bisect_ai.runs.promptfoo_tests import carried_asserts, own_provider, prompt_axis, provider_axes
+from bisect_ai.runs.promptfoo_tests import (
+    CARRIED_KINDS,
+    Draft,
+    carried_asserts,
+    draft_tests,
+    own_provider,
+    prompt_axis,
+    provider_axes,
+)
 from bisect_ai.runs.recorded_release import RecordedRelease
 
 TEXTS = (".txt", ".md", ".j2", ".json", ".yaml", ".yml")

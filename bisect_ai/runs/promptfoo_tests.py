@@ -1,4 +1,5 @@
-"""promptfoo's prompts, providers, tests and asserts as our templates, models, queries and scorers; what is not carried is listed."""
+"""What is drafted before it is written; and promptfoo's prompts, providers, tests and asserts as our templates, models, queries and
+scorers: what is not carried is listed."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisect_ai.errors import InputError
 from bisect_ai.queries.values import embedded
 from bisect_ai.runs.recorded_release import PARAMETERS, RecordedRelease, doubled_braces, litellm_model
 
@@ -267,3 +269,94 @@ def _filled_template(value: Any, variables: Mapping[str, Any]) -> Any:
     if _CODE.search(_VARIABLE.sub("", value)) or any(name not in variables for name in _VARIABLE.findall(value)):
         return None
     return _VARIABLE.sub(lambda found: str(variables[found[1]]), value)
+
+
+FALLBACK: Mapping[str, Any] = {"kind": "length", "name": "words", "unit": "words"}
+CARRIED_KINDS = ("cost", "latency")
+
+
+@dataclass
+class Draft:
+    """Two releases and what a run of them needs, before anything is written."""
+
+    good: RecordedRelease
+    bad: RecordedRelease
+    queries: list[dict[str, Any]]
+    scorers: list[dict[str, Any]]
+    source: str
+    # What was not carried, and what to check.
+    notes: list[str] = field(default_factory=list)
+    # The promptfoo config whose providers answer; None: models that litellm calls, or a function of the user's.
+    config: str | None = None
+    # Query id to the asserts that promptfoo checks itself, where no scorer of ours speaks for every test.
+    asserts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """The score that decides: of what was carried the first that says right or wrong."""
+        return str(next((s for s in self.scorers if s["kind"] not in CARRIED_KINDS), self.scorers[0])["name"])
+
+    @property
+    def unknown(self) -> list[str]:
+        """What could not be known, each once."""
+        return list(dict.fromkeys((*self.good.unknown, *self.bad.unknown)))
+
+    @property
+    def is_one(self) -> bool:
+        """Whether both releases are the same: the files held one configuration."""
+        return self.good.axes == self.bad.axes
+
+
+# -- scorers -------------------------------------------------------------------------------------------------------------
+def carry_scorers(draft: Draft, carried: CarriedAsserts) -> None:
+    """Takes over the scorers of asserts, with their columns and what was left out."""
+    draft.scorers = list(carried.scorers)
+    for query, columns in zip(draft.queries, carried.columns, strict=True):
+        if columns:
+            query.pop("reference", None)
+        query.update(columns)
+    draft.notes += list(_left_out(carried))
+    deciding = [s for s in draft.scorers if s["kind"] not in CARRIED_KINDS]
+    if len(deciding) > 1:
+        draft.notes.append(
+            f"promptfoo passes a test when all its asserts pass; here {draft.metric} decides, the others are told beside it"
+        )
+
+
+def _left_out(carried: CarriedAsserts) -> Iterator[str]:
+    for kind, n in carried.left_out.most_common():
+        yield f"asserts of type {kind} are not carried ({n} {'test' if n == 1 else 'tests'})"
+    yield from carried.notes
+
+
+def with_fallback(draft: Draft) -> None:
+    """A scorer that stands in, and that it does, where none says right or wrong."""
+    if not any(s["kind"] not in CARRIED_KINDS for s in draft.scorers):
+        draft.scorers.insert(0, dict(FALLBACK))
+        draft.notes.append(
+            "no scorer says right or wrong: words stands in; write one, or a judge, before you believe a verdict"
+        )
+
+
+def draft_tests(first: RecordedRelease, second: RecordedRelease, tests: Sequence[Mapping[str, Any]], source: str) -> Draft:
+    """The draft of two releases and the tests of a promptfoo config. Raises `InputError` without tests."""
+    if not tests:
+        raise InputError(f"cannot draft from {source}: it has no tests that can be read; its questions come from them")
+    queries = [_asked_test(number, test) for number, test in enumerate(tests)]
+    draft = Draft(first, second, queries, [], source)
+    carry_scorers(draft, carried_asserts(tests))
+    with_fallback(draft)
+    return draft
+
+
+def _asked_test(number: int, test: Mapping[str, Any]) -> dict[str, Any]:
+    variables = {str(k): v for k, v in (test.get("vars") or {}).items()}
+    texts = {k: v for k, v in variables.items() if isinstance(v, str)}
+    asked = next((texts[name] for name in ("question", "input", "query", "message", "prompt", "text") if name in texts), None)
+    question = (
+        asked if asked is not None else max(texts.values(), key=len, default=str(test.get("description") or f"test {number}"))
+    )
+    metadata = test.get("metadata")
+    told = {str(k): v for k, v in metadata.items() if isinstance(v, str)} if isinstance(metadata, Mapping) else {}
+    columns = {column_of(k): v for k, v in {**told, **variables}.items()}
+    return {"id": f"test-{number}", "input": question, **columns}

@@ -15,7 +15,7 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import ConfigError, Infeasible
 from bisect_ai.queries.query import Query
-from bisect_ai.runs.draft_files import write_draft
+from bisect_ai.runs.draft import write_draft
 from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.promptfoo_target import answer_in_results, prompt_of, provider_of
 
