@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bisect_ai.cli.group import main
-from bisect_ai.cli.hooks import run_hook, words_of
 from bisect_ai.cli.options import (
     INCONCLUSIVE,
     REGRESSION,
@@ -204,6 +203,7 @@ def canary(source: str, **options: Any) -> None:
     Compares the live scores of two releases in LOG (any log format), or in the log of a bisect.yaml. Run it again as the log
     grows, as often as you like: the error rate holds. Exit codes: 0 promote, 1 roll back, 3 wait.
     """
+    from bisect_ai.cli.notifying import run_hook, words_of
     from bisect_ai.facts.canary_facts import canary as look
 
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()

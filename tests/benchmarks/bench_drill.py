@@ -11,7 +11,7 @@ the guilty changes as often as the drill-down, or until it never does; the calls
 `--rivals` adds three other evidence models on the same populations, each with its own n doubled in the same way: probabilistic delta
 debugging (Wang, Shen, Chen, Xiong and Zhang 2021) with the repeated oracle; group testing (n trials of random halves on random
 breaking queries, changes named by the z value of their effect, Bonferroni over m); and bisection alone (n queries bisected
-as in `drill_chain`, changes named when a fifth of the pivots fall on them).
+as in `drill_suspects`, changes named when a fifth of the pivots fall on them).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bisect_ai.attribution.search.drill_chain import Chain
 from bisect_ai.attribution.search.drill_problem import changes_mask
+from bisect_ai.attribution.search.drill_suspects import Chain
 from tests.quality.drill_simulated import FAMILIES, Incident, make, problem_of, right, solve
 
 KEPT = {

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from bisect_ai.cli import hooks, main
+from bisect_ai.cli import main, notifying
 from tests.unit.test_canary import traffic
 
 ROWS = "".join(json.dumps({**row, "input": f"{row.get('input')} {'x' * 2000}"}) + "\n" for row in traffic(0.4))
@@ -55,7 +55,7 @@ HANGS = {
 
 @pytest.mark.parametrize("name", HANGS)
 def test_a_command_that_hangs_is_ended_with_what_it_started(name: str, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "SECONDS", 2.0)
+    monkeypatch.setattr(notifying, "HOOK_SECONDS", 2.0)
     began = time.monotonic()
     done = roll_back(log, HANGS[name])
     assert time.monotonic() - began < 2 + LEEWAY

@@ -36,7 +36,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.questions.verify_findings import Again, Kind, Others, VerifyFinding, VerifyRule
-from bisect_ai.attribution.search.calls_needed import BOUND, DRAWS, SETTLED, SLACK
+from bisect_ai.attribution.search.query_rows import BOUND, DRAWS, SETTLED, SLACK
 from bisect_ai.attribution.stats.estimate import PairedSample, loss_sequence, ratio_interval
 from bisect_ai.attribution.stats.sequential import MeanAbove, Wealth, ruled_in
 

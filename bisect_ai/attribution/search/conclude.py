@@ -19,9 +19,8 @@ from bisect_ai.attribution.designs.findings import conclude_table, factorial_eff
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import RESTORED, Attribution, Cause, CellValue, Effect, Estimate, Mode, Problem, Rollback
 from bisect_ai.attribution.search.back_sets import mode_of
-from bisect_ai.attribution.search.calls_needed import calls_needed
 from bisect_ai.attribution.search.net_tests import table_of_all
-from bisect_ai.attribution.search.query_rows import Mean, QueryRows
+from bisect_ai.attribution.search.query_rows import Mean, QueryRows, calls_needed
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 

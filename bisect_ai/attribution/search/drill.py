@@ -28,8 +28,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.attribution.search.drill_problem import DrillCause, DrillOutcome, DrillProblem, DrillResult, DrillTrial
 from bisect_ai.attribution.search.drill_proof import Proof
-from bisect_ai.attribution.search.drill_stock import Stock
-from bisect_ai.attribution.search.drill_suspects import Suspects
+from bisect_ai.attribution.search.drill_suspects import Stock, Suspects
 from bisect_ai.attribution.search.drill_units import Probe, Units
 
 FEW = 8  # changes (units) of which each is proved without being suspected first
