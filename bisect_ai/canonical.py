@@ -18,8 +18,8 @@ from bisect_ai.errors import InputError
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 MAX_DEPTH = 64  # far below Python's recursion limit, whatever stands on the stack already
+MAX_BYTES = 64 << 20  # of the largest file that is read
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
-
 
 _AS_GIVEN = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
 

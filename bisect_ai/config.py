@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from bisect_ai.errors import ConfigError, first_problem, without_plugins
 from bisect_ai.provider.redaction import Secrets, obey, values_of
 from bisect_ai.queries.sample import FIELDS, Format, LogSettings
-from bisect_ai.release.git import RepositoryRules
+from bisect_ai.release.source_files import RepositoryRules
 
 FILE = "bisect.yaml"
 M = TypeVar("M", bound=BaseModel)
@@ -312,7 +312,7 @@ def heed_secrets(written: Mapping[str, Any], path: Path) -> None:
 
 def heed_secrets_of(path: Path) -> Mapping[str, Any]:
     """What a bisect.yaml says, unchecked but for its `secrets`, which hold from now on; nothing where there is no such file."""
-    from bisect_ai.release.strict import read_mapping
+    from bisect_ai.release.references import read_mapping
 
     written = read_mapping(path, error=ConfigError) if path.is_file() else {}
     heed_secrets(written, path)

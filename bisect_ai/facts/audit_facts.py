@@ -26,7 +26,7 @@ from bisect_ai.errors import BisectError, TargetFailure, Unchanged
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import SCHEMA, told_report
 from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
-from bisect_ai.release.git import commit_of, merge_base, repository_of
+from bisect_ai.release.source_files import commit_of, merge_base, repository_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, RunUsage, Verdict

@@ -103,7 +103,7 @@ def _settled(
 
 def _written(path: Path, named: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
     """What the file says that a canary uses; labels are the releases' names and bounds the scorer's where nothing else is said."""
-    from bisect_ai.release.strict import read_mapping
+    from bisect_ai.release.references import read_mapping
 
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
@@ -125,8 +125,8 @@ def _named_releases(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _name_of(side: Any, told: Mapping[str, Any], folder: Path) -> str:
     """What a release is called; a revision whose axes are paths as the settings write it."""
-    from bisect_ai.release.git import RepositoryRules
     from bisect_ai.release.pair import load_side, revision_of
+    from bisect_ai.release.source_files import RepositoryRules
 
     revision = revision_of(side, folder=folder)
     if revision is not None and told.get("axes"):

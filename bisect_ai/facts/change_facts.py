@@ -25,9 +25,9 @@ from dataclasses import dataclass
 from bisect_ai.attribution.search.drill_problem import Finer
 from bisect_ai.release.changes import Change
 from bisect_ai.release.checkout import Checkout
-from bisect_ai.release.git import tag_of
 from bisect_ai.release.load import Release
 from bisect_ai.release.provenance import traced
+from bisect_ai.release.source_files import tag_of
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.planning_values import ChangeReference, FlippedQuery, NamedChange
 from bisect_ai.report.report_values import DrillBlock, DrilledAxis, FinerRollback

@@ -27,7 +27,7 @@ from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.release.checkout import WORKTREE
-from bisect_ai.release.strict import read_mapping
+from bisect_ai.release.references import read_mapping
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.suite_files import SUITES, SuiteCase

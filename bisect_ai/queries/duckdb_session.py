@@ -63,3 +63,17 @@ def safe_name(path: Path) -> str:
     if any(letter in str(path) for letter in "*?["):
         raise QueryError(f"cannot read {path}: DuckDB takes * ? [ in a file name for a pattern; rename the file or its folder")
     return str(path)
+
+
+def json_path(dotted: str) -> str:
+    """The path of a nested value by its dotted name, as a string constant."""
+    return literal("$" + "".join(f'."{step}"' for step in dotted.replace('"', "").split(".")))
+
+
+def contains_any(text: str, words: Sequence[str]) -> str:
+    """The SQL condition that the expression `text` contains one of the words."""
+    return " OR ".join(f"contains({text}, {literal(word)})" for word in words)
+
+
+# Messages that plainly ask something; those with an empty content may not.
+USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'

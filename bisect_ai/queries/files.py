@@ -21,8 +21,8 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.advice import looks_like
 from bisect_ai.queries.documents import HEAD, Part, expanded, first_parts, json_parts, scalars
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
+from bisect_ai.queries.formats.call_records import Format, Piece, reach
 from bisect_ai.queries.formats.deepeval import DEEPEVAL, RAGAS
-from bisect_ai.queries.formats.field_table import Format, Piece, reach
 from bisect_ai.queries.formats.harness import LM_EVAL, OPENAI_EVALS
 from bisect_ai.queries.formats.inspect_log import INSPECT
 from bisect_ai.queries.formats.langfuse import LANGFUSE_EXPORT

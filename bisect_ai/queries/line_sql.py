@@ -17,10 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bisect_ai.queries.duckdb_session import literal, quoted
+from bisect_ai.queries.duckdb_session import EMPTY, USER, contains_any, json_path, literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sql import EMPTY, USER, contains_any, json_path
 from bisect_ai.queries.values import MAX_LINE
 
 # Bytes that are searched for one line.

@@ -16,6 +16,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.provider.redaction import clear_id
 from bisect_ai.queries.advice import columns_for, guessed_columns
+from bisect_ai.queries.conversations import conversations, message_lines
 from bisect_ai.queries.files import (
     file_source,
     instead,
@@ -33,6 +34,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.queries.readers import Listed, separator
 from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
 from bisect_ai.queries.records import Shape, scored_by
+from bisect_ai.queries.row_logs import RowLog, StagedLines, stages
 from bisect_ai.queries.sample import (
     DUPLICATE,
     NO_INPUT,
@@ -47,9 +49,7 @@ from bisect_ai.queries.sample import (
     label,
 )
 from bisect_ai.queries.sandbox import ChildLog, as_json_lines
-from bisect_ai.queries.staged_lines import StagedLines, stages
-from bisect_ai.queries.survey import EXAMPLES, Log, RowLog, Survey
-from bisect_ai.queries.traces import conversations, message_lines
+from bisect_ai.queries.survey import EXAMPLES, Log, Survey
 
 # What orders the queries: a hash of seed and id, and the id.
 Place = tuple[int, str]

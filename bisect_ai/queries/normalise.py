@@ -90,8 +90,6 @@ MAX_WRAPPED = 3
 _RIGHT, _WRONG = ("true", "pass", "passed", "yes", "correct"), ("false", "fail", "failed", "no", "incorrect")
 # Words that cells of scores hold instead of numbers.
 WORDS = {**dict.fromkeys(_RIGHT, 1.0), **dict.fromkeys(_WRONG, 0.0)}
-
-
 EMPTY: tuple[Any, ...] = ([], {}, "[]", "{}")
 # What a question may not consist of: an empty one is never asked, also where a log writes it in quotes, as JSON.
 NO_QUESTION = ' \t\r\n\f\v"'
@@ -280,3 +278,49 @@ def logged_number(value: Any) -> float | None:
     if not abs(found) < MAX_SCORE:
         raise ValueError("out of range")
     return found
+
+
+# Where a traced function's output has its one text.
+ANSWER_KEYS = ("output", "answer", "response", "text", "result", "content", "completion", "generated_text", "return")
+
+
+def asked_messages(given: Any) -> list[Message]:
+    """The messages of a recorded input: its messages, its likeliest question, or all of it as JSON."""
+    found = decoded(given)
+    if missing(found):
+        return []
+    if messages := read_messages(found):
+        return messages
+    named = isinstance(found, Mapping) and any(isinstance(found.get(key), str | list | dict) for key in QUESTION_KEYS)
+    question = (question_of(found) if named else None) or exchange_of(found, None).question
+    return [{"role": "user", "content": question}] if question else []
+
+
+def said_message(returned: Any) -> Message | None:
+    """The assistant's message of a recorded output; an object that holds one text under a plain name is that text."""
+    found = returned
+    if isinstance(found, Mapping) and len(found) == 1:
+        ((name, held),) = found.items()
+        found = held if name in ANSWER_KEYS and isinstance(held, str | Mapping) else found
+    text = None if missing(found) else answer_of(found)
+    return None if text is None else {"role": "assistant", "content": text}
+
+
+def numbers_of(listed: Any, *, cell: bool = False) -> dict[str, float]:
+    """The scores of a mapping; those that are no numbers are left out."""
+    if not isinstance(listed, Mapping):
+        return {}
+    found = {str(name): score_of(value, cell=cell) for name, value in listed.items()}
+    return {name: score for name, score in found.items() if score is not None}
+
+
+def documents_in(returned: Any) -> list[Any]:
+    """The documents that a retriever gave back: `{text, …}` each, LangChain's `page_content` as the text."""
+    found = decoded(returned)
+    if isinstance(found, Mapping):
+        found = found.get("documents", found.get("output"))
+    listed = found if isinstance(found, list) else []
+    return [
+        {"text": each["page_content"], **each} if isinstance(each, Mapping) and "page_content" in each else each
+        for each in listed
+    ]

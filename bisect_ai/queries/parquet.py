@@ -1,24 +1,30 @@
-"""A log in Parquet files, through DuckDB: millions of rows are surveyed in SQL, only the sampled ones reach Python.
+"""The process that reads Parquet files, through DuckDB: millions of rows are surveyed in SQL, only the sampled ones reach Python.
 
 The connection is locked: it reads the log's own files and nothing else, loads no extension, writes nothing. Values are
-bound; identifiers and JSON paths, which cannot be, are quoted.
+bound; identifiers and JSON paths, which cannot be, are quoted. `sandbox` starts the process and asks it.
 """
+
 # ruff: noqa: S608 - the pieces come from `sql`, which quotes every name
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from bisect_ai.errors import QueryError
+from bisect_ai.canonical import parse_json
+from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries import sql
 from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
 from bisect_ai.queries.records import Shape, content_id
-from bisect_ai.queries.sample import EPOCH, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Mixed, Quota, Row, label
+from bisect_ai.queries.sample import EPOCH, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Labels, Mixed, Quota, Row, label
+from bisect_ai.queries.sandbox import SECONDS, Answer
 from bisect_ai.queries.survey import (
     EXAMPLES,
     MAX_STRATA,
@@ -35,18 +41,8 @@ from bisect_ai.queries.values import embedded, file_names, missing, text_of, tid
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000
 NUMERIC = (
-    "BOOLEAN",
-    "TINYINT",
-    "SMALLINT",
-    "INTEGER",
-    "BIGINT",
-    "UTINYINT",
-    "USMALLINT",
-    "UINTEGER",
-    "UBIGINT",
-    "FLOAT",
-    "DOUBLE",
-    "DECIMAL",
+    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL"),
+    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
 )
 # Rows that the survey lists for each one that the sample wants, so that those of small segments are mostly among them.
 LISTED = 4
@@ -129,7 +125,7 @@ class ParquetLog:
         top = 0 if self._cap is None else key_bound(LISTED * self._cap, self._rows(run))
         groups = run(self._columns.tallies(list(cells.values()), made_ids=self._made_ids, top=top)).fetchall()
         if len(groups) >= sql.MAX_GROUPS:
-            raise too_many_strata(self._shape)
+            raise too_many_strata(self._shape.segment)
         width = len(self._shape.versions) or 1
         for stratum, reason, release, fault, *rest, low in groups:
             self._low += [SurveyedRow.of(values) for values in low or ()]
@@ -141,7 +137,7 @@ class ParquetLog:
                     total, squares, n = rest[width + 1 + 3 * k : width + 4 + 3 * k]
                     found.logged.add_sums(label(release), score, (total or 0.0, squares or 0.0, n))
         if len(found.rows) > MAX_STRATA:
-            raise too_many_strata(self._shape)
+            raise too_many_strata(self._shape.segment)
         if not self._is_struct() and (statement := self._columns.score_sums()) is not None:
             for name, score, total, squares, n in run(statement).fetchall():
                 found.logged.add_sums(label(name), score, (total, squares, n))
@@ -314,3 +310,88 @@ def _as_plain(row: Row) -> Row:
 def _fetched_cell(kind: str, value: Any) -> Any:
     """A fetched cell; times with a zone were fetched as microseconds, since DuckDB would need pytz for them."""
     return EPOCH + timedelta(microseconds=value) if kind == sql.ZONED and value is not None else value
+
+
+# Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is refused.
+MEMORY = 3 * 2**30
+
+
+def serve() -> None:
+    """Answer requests from standard input until it ends; `null` ends an answer, a string is an error."""
+    _limit_process()
+    reader, out = _Reader(), _own_output()
+    for line in sys.stdin.buffer:
+        try:
+            for told in reader.answer(parse_json(line, numbers="as sent")):
+                out.write(json.dumps(told).encode() + b"\n")
+            said: str | None = None
+        except InputError as error:
+            said = str(error)
+        except MemoryError:
+            said = "cannot read the log: it asks for more memory than a log needs; check the files, or convert the log to JSONL"
+        except RecursionError:
+            said = "cannot read the log: it is nested too deep; flatten it"
+        out.write(json.dumps(said).encode() + b"\n")
+        out.flush()
+
+
+def _own_output() -> IO[bytes]:
+    """The pipe to the parent, kept from everything else in the process that prints (DuckDB's progress bar)."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return out
+
+
+def _limit_process() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS) * 4, int(SECONDS) * 4))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+class _Reader:
+    """What a child process answers with: one open log."""
+
+    def __init__(self) -> None:
+        self._log: Any = None
+
+    def answer(self, request: Answer) -> Iterator[Any]:
+        from bisect_ai.queries.score_columns import answer_columns
+
+        if "files" in request:
+            yield from answer_columns(request)
+        elif request["do"] == "open":
+            if self._log is not None:
+                self._log.close()
+            self._log = ParquetLog([Path(path) for path in request["paths"]], _shape(request["shape"]), cap=request["cap"])
+        elif request["do"] == "survey":
+            yield {**_surveyed(self._log.survey()), "origin": sorted(self._log.origin)}
+        elif request["do"] == "rows":
+            yield from self._log.plain_rows(request["most"])
+        else:
+            drawn = (
+                self._log.repeats(frozenset(request["keys"]))
+                if request["do"] == "repeats"
+                else self._log.draw({name: Quota(*quota) for name, quota in request["quotas"].items()})
+            )
+            yield from ({"light": list(light), "record": record} for light, record in drawn)
+
+
+def _shape(told: Answer) -> Shape:
+    labels = told["labels"] and Labels(told["labels"]["by"], tuple(map(tuple, told["labels"]["patterns"])))
+    return Shape(**{**told, "versions": tuple(told["versions"]), "labels": labels})
+
+
+def _surveyed(found: Survey) -> Answer:
+    return {
+        "read": found.read,
+        "rows": dict(found.rows),
+        "dropped": dict(found.dropped),
+        "logged": found.logged.plain(),
+        "mixtures": [[release, named, n] for (release, named), n in found.mixtures.items()],
+        "repeated": sorted(found.repeated),
+        "columns": sorted(found.columns),
+        "lost": dict(found.lost),
+        "examples": found.examples,
+    }

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.sample import BAD_LINE, Row, bare_row
-from bisect_ai.queries.values import MAX_LINE, file_names
+from bisect_ai.queries.messages import read_messages
+from bisect_ai.queries.sample import BAD_LINE, Row
+from bisect_ai.queries.values import MAX_LINE, embedded, file_names
 
 # The columns that promptfoo's CSV repeats after each output.
 BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
@@ -27,6 +28,19 @@ class Spot(NamedTuple):
     file: int
     line: int
     offset: int = 0
+
+
+def bare_row(value: Any) -> Row | None:
+    """The columns of a record that is no object; None for what is no record.
+
+    A text is a question (or the object that it quotes as JSON), a list of messages a conversation.
+    """
+    held = embedded(value)
+    if isinstance(held, list) and read_messages(held):
+        return {"messages": held}
+    if isinstance(value, str):
+        return held if isinstance(held, dict) else {"input": value}
+    return None
 
 
 class Source(Protocol):

@@ -15,7 +15,7 @@ from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
-from bisect_ai.queries.sample import LogSettings, Mixed, Mixture, Sample
+from bisect_ai.queries.sample import OLD_PROMPT, LogSettings, Mixed, Mixture, Sample
 
 # Mixtures of versions that are listed; the rest is added up.
 SHOWN = 50
@@ -65,10 +65,6 @@ _NEEDS: dict[str, Callable[[Query], bool]] = {
     "tool results": _no_tool_results,
     "sampling settings": lambda query: not query.get("params"),
 }
-
-
-# The column that marks a question into which a prompt was rendered.
-OLD_PROMPT = "prompt_in_question"
 
 
 def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterator[str]:

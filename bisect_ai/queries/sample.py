@@ -12,9 +12,8 @@ from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, get_args
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.values import embedded, missing, text_of
+from bisect_ai.queries.values import missing, text_of
 
 Row = Mapping[str, Any]
 WHERE = "left out by where"
@@ -23,11 +22,12 @@ NO_TIME = "no time"
 NO_INPUT = "no input"
 DUPLICATE = "duplicate"
 BAD_LINE = "unreadable"
+# The column that marks a question into which a prompt was rendered.
+OLD_PROMPT = "prompt_in_question"
 # A column with more versions than this is no version.
 MAX_MIXTURES = 1_000
 # A release label, and (name, version) pairs.
 Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
-
 # The first instant inside, and the first after; None: no bound.
 Window = tuple[int | None, int | None]
 # A bare number is seconds, milliseconds or microseconds (else nanoseconds), by its size: (below, microseconds per unit).
@@ -319,19 +319,6 @@ class Drawn(NamedTuple):
 
     light: Light
     record: dict[str, Any]
-
-
-def bare_row(value: Any) -> Row | None:
-    """The columns of a record that is no object; None for what is no record.
-
-    A text is a question (or the object that it quotes as JSON), a list of messages a conversation.
-    """
-    held = embedded(value)
-    if isinstance(held, list) and read_messages(held):
-        return {"messages": held}
-    if isinstance(value, str):
-        return held if isinstance(held, dict) else {"input": value}
-    return None
 
 
 def label(value: Any) -> str | None:

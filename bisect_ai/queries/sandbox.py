@@ -17,17 +17,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from bisect_ai.errors import InputError, QueryError
+from bisect_ai.errors import QueryError
 from bisect_ai.queries.readers import Spot
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import Drawn, Labels, Light, LogSettings, Quota
+from bisect_ai.queries.sample import Drawn, Light, LogSettings, Quota
 from bisect_ai.queries.survey import Survey, Tally
 from bisect_ai.queries.unpack import LogFiles
 from bisect_ai.queries.values import file_names
 
-# Bytes of address space for data; DuckDB itself stays below 1 GiB, and what a broken file makes it ask for beyond is
-# refused.
-MEMORY = 3 * 2**30
 # Seconds that the next part of an answer may take, and a quarter of the processor seconds that a child may use.
 SECONDS = 1_800.0
 Answer = dict[str, Any]
@@ -120,7 +117,7 @@ class Child:
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
-        command = [sys.executable, "-c", "from bisect_ai.queries.sandbox import serve; serve()"]
+        command = [sys.executable, "-c", "from bisect_ai.queries.parquet import serve; serve()"]
         known = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR")}
         path = os.pathsep.join(sys.path)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -188,85 +185,3 @@ class Child:
             f"cannot read {what}: the process that read it ended {how}, so the file is damaged or hostile; "
             "nothing else was harmed; check the files, or convert the log to JSONL"
         )
-
-
-def serve() -> None:
-    """Answer requests from standard input until it ends; `null` ends an answer, a string is an error."""
-    _limit_process()
-    reader, out = _Reader(), _own_output()
-    for line in sys.stdin.buffer:
-        try:
-            for told in reader.answer(json.loads(line)):
-                out.write(json.dumps(told).encode() + b"\n")
-            said: str | None = None
-        except InputError as error:
-            said = str(error)
-        except MemoryError:
-            said = "cannot read the log: it asks for more memory than a log needs; check the files, or convert the log to JSONL"
-        except RecursionError:
-            said = "cannot read the log: it is nested too deep; flatten it"
-        out.write(json.dumps(said).encode() + b"\n")
-        out.flush()
-
-
-def _own_output() -> IO[bytes]:
-    """The pipe to the parent, kept from everything else in the process that prints (DuckDB's progress bar)."""
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return out
-
-
-def _limit_process() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS) * 4, int(SECONDS) * 4))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-class _Reader:
-    """The child's side: one open log."""
-
-    def __init__(self) -> None:
-        self._log: Any = None
-
-    def answer(self, request: Answer) -> Iterator[Any]:
-        from bisect_ai.queries.parquet import ParquetLog
-        from bisect_ai.queries.score_columns import answer_columns
-
-        if "files" in request:
-            yield from answer_columns(request)
-        elif request["do"] == "open":
-            if self._log is not None:
-                self._log.close()
-            self._log = ParquetLog([Path(path) for path in request["paths"]], _shape(request["shape"]), cap=request["cap"])
-        elif request["do"] == "survey":
-            yield {**_surveyed(self._log.survey()), "origin": sorted(self._log.origin)}
-        elif request["do"] == "rows":
-            yield from self._log.plain_rows(request["most"])
-        else:
-            drawn = (
-                self._log.repeats(frozenset(request["keys"]))
-                if request["do"] == "repeats"
-                else self._log.draw({name: Quota(*quota) for name, quota in request["quotas"].items()})
-            )
-            yield from ({"light": list(light), "record": record} for light, record in drawn)
-
-
-def _shape(told: Answer) -> Shape:
-    labels = told["labels"] and Labels(told["labels"]["by"], tuple(map(tuple, told["labels"]["patterns"])))
-    return Shape(**{**told, "versions": tuple(told["versions"]), "labels": labels})
-
-
-def _surveyed(found: Survey) -> Answer:
-    return {
-        "read": found.read,
-        "rows": dict(found.rows),
-        "dropped": dict(found.dropped),
-        "logged": found.logged.plain(),
-        "mixtures": [[release, named, n] for (release, named), n in found.mixtures.items()],
-        "repeated": sorted(found.repeated),
-        "columns": sorted(found.columns),
-        "lost": dict(found.lost),
-        "examples": found.examples,
-    }

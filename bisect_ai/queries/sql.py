@@ -1,25 +1,15 @@
 """The SQL that surveys a log, each of our fields an expression."""
+
 # ruff: noqa: S608 - values are bound; identifiers and paths, which cannot be, go through `quoted` and `literal`
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bisect_ai.queries.duckdb_session import literal, quoted
+from bisect_ai.queries.duckdb_session import EMPTY, USER, contains_any, json_path, literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import NO_INPUT, NO_TIME, SCALES, WHERE, WINDOW, Labels, Window
-
-
-def json_path(dotted: str) -> str:
-    """The path of a nested value by its dotted name, as a string constant."""
-    return literal("$" + "".join(f'."{step}"' for step in dotted.replace('"', "").split(".")))
-
-
-def contains_any(text: str, words: Sequence[str]) -> str:
-    """The SQL condition that the expression `text` contains one of the words."""
-    return " OR ".join(f"contains({text}, {literal(word)})" for word in words)
-
 
 _READ = "read_parquet($files, union_by_name = true, hive_partitioning = false"
 SCAN = f"{_READ})"
@@ -31,8 +21,6 @@ ID, KEY, STRATUM, REASON, LOGGED, LABEL, FAULT = (
 )
 NONE = "NULL::VARCHAR"
 _ODD_SIGNS = ", ".join(str(ord(sign)) for sign in '[{"')
-# Messages that plainly ask something; those with an empty content may not.
-USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
 # Groups of strata, releases and versions that one statement may give: beyond it a column is no segment and no version.
 MAX_GROUPS = 200_000
 ZONED = "TIMESTAMP WITH TIME ZONE"

@@ -1,23 +1,19 @@
-"""What one pass over a log finds, and the pass itself for rows that Python reads: bounded memory, any number of rows."""
+"""What one pass over a log finds, and which rows a sample takes: bounded memory, any number of rows."""
 
 from __future__ import annotations
 
 import heapq
 import math
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.readers import Source, Spot
-from bisect_ai.queries.records import RowContent, Shape
-from bisect_ai.queries.sample import MAX_MIXTURES, Drawn, Light, LoggedRelease, Mixed, Quota, Row, ScoreTally, label
+from bisect_ai.queries.sample import MAX_MIXTURES, Drawn, LoggedRelease, Mixed, Quota, Row, ScoreTally
 
 # More segments than this is a mistake in the column: a stratum needs queries.
 MAX_STRATA = 1_000
-
 EXAMPLES = 5  # rows kept to say what a log that holds nothing usable looks like
 Item = TypeVar("Item")
 
@@ -118,78 +114,6 @@ class Log(Protocol):
         ...
 
 
-class RowLog:
-    """A log that Python reads row by row. It keeps 8 bytes a row, and of the `cap` smallest keys a stratum what a sample needs."""
-
-    def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
-        self.format = name
-        self._source = source
-        self._shape = shape
-        self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
-
-    @property
-    def origin(self) -> frozenset[str]:
-        """The columns that the source adds."""
-        return getattr(self._source, "origin", frozenset[str]())
-
-    def survey(self) -> Survey:
-        """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""
-        found, keys, columns = Survey(), array("Q"), set[str]()
-        for spot, row in self._source.rows():
-            columns.update(row)
-            light = self._see(found, spot, row)
-            if light is not None:
-                keys.append(light.place)
-        found.dropped.update(self._source.left_out)
-        found.read += sum(self._source.left_out.values())
-        found.repeated, found.columns = repeated(keys), frozenset(columns)
-        return found
-
-    def _see(self, found: Survey, spot: Spot, row: Row) -> Light | None:
-        """Count one row; None when it cannot be replayed."""
-        content, release = self._content(spot, row), label(self._shape.get(row, "release"))
-        found.read += 1
-        found.logged.add(release, self._shape.scores(row))
-        if content.lost:
-            found.lost.update(content.lost)
-        if content.reason:
-            found.dropped[content.reason] += 1
-            if len(found.examples) < EXAMPLES:
-                found.examples.append(row)
-            return None
-        light = self._shape.placed_by_id(row)
-        found.mix((release, self._shape.versions_of(row)))
-        self._note(found, light, spot)
-        return light
-
-    def _note(self, found: Survey, light: Light, spot: Spot) -> None:
-        found.rows[light.stratum] += 1
-        if len(found.rows) > MAX_STRATA:
-            raise too_many_strata(self._shape)
-        self._smallest[light.stratum].offer(light.key, (spot, light))
-
-    def _content(self, spot: Spot, row: Row) -> RowContent:
-        try:
-            return self._shape.content(row)
-        except QueryError as error:
-            raise QueryError(f"cannot use {self._source.where(spot)}: {error}") from error
-
-    def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
-        """Every row with one of these keys, by a second pass."""
-        for spot, row in self._source.rows():
-            light = self._shape.light(row)
-            if light is not None and light.place in keys:
-                yield self._drawn(spot, row, light)
-
-    def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
-        """The rows of the smallest keys, fetched by the places that the survey kept."""
-        lights = dict(kept for stratum, quota in quotas.items() for kept in self._smallest[stratum].spots(quota.wanted))
-        return [self._drawn(spot, row, lights[spot]) for spot, row in self._source.fetch(lights)]
-
-    def _drawn(self, spot: Spot, row: Row, light: Light) -> Drawn:
-        return Drawn(light, self._shape.record(row, light, self._source.where(spot)))
-
-
 class Smallest:
     """The places of the `cap` smallest distinct keys offered so far; None keeps all."""
 
@@ -223,11 +147,9 @@ def repeated(keys: Collection[int]) -> frozenset[int]:
     return frozenset(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
-def too_many_strata(shape: Shape) -> QueryError:
+def too_many_strata(segment: str | None) -> QueryError:
     """The refusal of a segment column with a value for almost every row."""
-    return QueryError(
-        f"log segment {shape.segment!r} has more than {MAX_STRATA} values; name a coarser column, or leave it out"
-    )
+    return QueryError(f"log segment {segment!r} has more than {MAX_STRATA} values; name a coarser column, or leave it out")
 
 
 TOP = 2**64 - 1  # keys are uniform below it

@@ -16,9 +16,8 @@ from typing import Any, Literal
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import Infeasible, ReleaseError
-from bisect_ai.release.composition import Node, Value, either
-from bisect_ai.release.file_text import excerpt, shown, turn
-from bisect_ai.release.frozen import MISSING, FrozenDict, same
+from bisect_ai.provider.redaction import excerpt, shown, turn
+from bisect_ai.release.composition import MISSING, FrozenDict, Node, Value, either, same
 
 Kind = Literal["changed", "added", "removed", "renamed", "moved", "reordered"]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
+from bisect_ai.provider.redaction import shown
 from bisect_ai.release.diff import diff
-from bisect_ai.release.file_text import shown
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
 from bisect_ai.release.tool_faults import tool_faults
 from bisect_ai.release.tools import is_tools_axis, read_tools

@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.file_text import read_bytes, shown
-from bisect_ai.release.git import commit_of, git_output, repository_of
+from bisect_ai.provider.redaction import shown
+from bisect_ai.release.source_files import commit_of, git_output, read_bytes, repository_of
 
 # The revision that stands for the working tree: tracked files as they lie there, committed or not.
 WORKTREE = "WORKTREE"

@@ -25,14 +25,13 @@ from bisect_ai.canonical import Json, plain
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.changes import Change, ChangeSpot, Group, Inner, Scribe, Tree
 from bisect_ai.release.checkout import Checkout
-from bisect_ai.release.composition import Node, Recast, Slot, Value, Written, fields, unchanged
-from bisect_ai.release.frozen import MISSING, freeze, same
-from bisect_ai.release.git import git_output
+from bisect_ai.release.composition import MISSING, Node, Recast, Slot, Value, Written, fields, freeze, same, unchanged
+from bisect_ai.release.correspondence import document_renames
 from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, diff_schema, document_set, document_slot, is_document_name, is_schema
 from bisect_ai.release.references import parsed_by_suffix
-from bisect_ai.release.renames import document_renames
+from bisect_ai.release.source_files import git_output
 from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
 from bisect_ai.release.tools import compared_tools, is_tools_axis
 

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from bisect_ai.canonical import Json, canonical
-from bisect_ai.release.alignment import align, likeness
+from bisect_ai.provider.redaction import shown
 from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
-from bisect_ai.release.composition import Items, Node, either, items, unchanged
-from bisect_ai.release.file_text import shown
-from bisect_ai.release.frozen import MISSING, same
-from bisect_ai.release.renames import key_renames
+from bisect_ai.release.composition import MISSING, Items, Node, either, items, same, unchanged
+from bisect_ai.release.correspondence import align, key_renames, likeness
 
 # Share of two items that must agree for one to be an edit of the other.
 _ALIKE = 0.5

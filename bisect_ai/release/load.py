@@ -18,12 +18,12 @@ from typing import Any
 
 from bisect_ai.canonical import Json, digest, plain
 from bisect_ai.errors import InputError, ReleaseError, Unchanged
+from bisect_ai.provider.redaction import did_you_mean, shown
 from bisect_ai.release.checkout import Checkout
-from bisect_ai.release.file_text import decode_utf8, did_you_mean, shown
-from bisect_ai.release.frozen import MISSING, FrozenDict, freeze, same
-from bisect_ai.release.git import commit_of, read_blob, repository_of
-from bisect_ai.release.references import Committed, Keys, McpTools, ReleaseSource, Resolver
-from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
+from bisect_ai.release.composition import MISSING, FrozenDict, freeze, same
+from bisect_ai.release.references import Committed, Keys, McpTools, ReleaseSource, Resolver, read_mapping
+from bisect_ai.release.source_files import commit_of, decode_utf8, read_blob, repository_of
+from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 _ENVELOPE = ("release", "axes", "provenance", "digest", "pinned")
 _AXIS = re.compile(r"\w[\w.-]{0,63}")  # a name that is safe as a file, a column and an option

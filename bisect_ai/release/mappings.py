@@ -9,12 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bisect_ai.canonical import Json
-from bisect_ai.release.alignment import align
+from bisect_ai.provider.redaction import shown, turn
 from bisect_ai.release.changes import ChangeSpot, Inner, Scribe
-from bisect_ai.release.composition import Fields, Node, Slot, either, fields, items, present, unchanged
-from bisect_ai.release.file_text import shown, turn
-from bisect_ai.release.frozen import MISSING, same
-from bisect_ai.release.renames import document_renames, field_renames, key_renames
+from bisect_ai.release.composition import MISSING, Fields, Node, Slot, either, fields, items, present, same, unchanged
+from bisect_ai.release.correspondence import align, document_renames, field_renames, key_renames
 
 Entries = dict[str, Any]
 _SET_NAMES = frozenset(

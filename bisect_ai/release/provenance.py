@@ -22,11 +22,10 @@ from typing import Any
 from bisect_ai.errors import ReleaseError
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.release.checkout import CODEOWNERS, code_owner
-from bisect_ai.release.composition import Fields, Items, Node, Present, Recast, Slot, Text, Written
-from bisect_ai.release.frozen import MISSING
-from bisect_ai.release.git import git_output
+from bisect_ai.release.composition import MISSING, Fields, Items, Node, Present, Recast, Slot, Text, Written
 from bisect_ai.release.load import Release
 from bisect_ai.release.references import Keys, ReleaseSource, lines_of
+from bisect_ai.release.source_files import git_output
 
 
 @dataclass(frozen=True)

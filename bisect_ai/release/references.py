@@ -24,19 +24,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bisect_ai.canonical import Json, plain
-from bisect_ai.errors import ReleaseError
-from bisect_ai.release.file_text import (
+from bisect_ai.errors import InputError, ReleaseError
+from bisect_ai.provider.redaction import did_you_mean, shown
+from bisect_ai.release.openapi import operations
+from bisect_ai.release.source_files import (
     MAX_FOLDER_BYTES,
     check_spelling,
     decode_utf8,
-    did_you_mean,
     path_inside,
+    read_blob,
+    read_commit,
     read_folder,
+    read_git,
     read_inside,
-    shown,
+    read_text,
 )
-from bisect_ai.release.git import read_blob, read_commit, read_git
-from bisect_ai.release.openapi import operations
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 # A place in a release or a parsed file: the keys and list positions that lead to it.
@@ -97,7 +99,6 @@ _SECRET_NAME = re.compile(
 )
 # Beginnings of keys: a credential in a release file is refused, not stored.
 _SECRET_VALUE = re.compile(r"(sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abp]|hf|AKIA|AIza|eyJ)[-_A-Za-z0-9]{16,}.*", re.DOTALL)
-
 
 # From an MCP server (its command or URL) and the folder that it runs in, to its tools.
 McpTools = Callable[[str, Path], list[dict[str, Any]]]
@@ -376,3 +377,23 @@ def _prompt_examples(spoken: Sequence[Mapping[str, Any]], name: str) -> dict[str
             f"the messages of {shown(name)} do not take turns between user and assistant; write the prompt by hand"
         )
     return {"examples": [{"input": q["content"], "output": a["content"]} for q, a in pairs]} if pairs else {}
+
+
+def read_mapping(path: str | Path, *, error: type[InputError] = ReleaseError) -> dict[str, Any]:
+    """The mapping that a YAML or JSON file holds (`.json` is JSON, all else YAML). Raises `error` otherwise."""
+    file = Path(path)
+    text = read_text(file, error=error)
+    parse = parse_strict_json if file.suffix.lower() == ".json" else parse_yaml
+    value = parse(text, file.name, error=error)
+    if not isinstance(value, dict):
+        raise error(
+            f"cannot read {shown(file)}: it holds {_yaml_kind(value)}, not a mapping of keys to values; "
+            "`bisect-ai init FOLDER` writes files to start from"
+        )
+    return value
+
+
+def _yaml_kind(value: Json) -> str:
+    if value is None:
+        return "nothing"
+    return {str: "a text", list: "a list", bool: "true or false"}.get(type(value), "a number")

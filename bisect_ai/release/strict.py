@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
-from bisect_ai.canonical import MAX_DEPTH, BadRecord, Json, parse_json
+from bisect_ai.canonical import MAX_BYTES, MAX_DEPTH, BadRecord, Json, parse_json
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release.file_text import MAX_BYTES, read_text, shown
+from bisect_ai.provider.redaction import shown
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _WORDS: dict[str, bool | None] = {"": None, "~": None}
@@ -28,20 +27,6 @@ _INTEGER = re.compile(r"-?[0-9]{1,20}")  # more than 20 digits are no 64-bit num
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 # A token of JSON: possessive, so that a hostile text takes linear time.
 _TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\]:,]|[^\s{}\[\]:,"]++', re.DOTALL)
-
-
-def read_mapping(path: str | Path, *, error: type[InputError] = ReleaseError) -> dict[str, Any]:
-    """The mapping that a YAML or JSON file holds (`.json` is JSON, all else YAML). Raises `error` otherwise."""
-    file = Path(path)
-    text = read_text(file, error=error)
-    parse = parse_strict_json if file.suffix.lower() == ".json" else parse_yaml
-    value = parse(text, file.name, error=error)
-    if not isinstance(value, dict):
-        raise error(
-            f"cannot read {shown(file)}: it holds {_yaml_kind(value)}, not a mapping of keys to values; "
-            "`bisect-ai init FOLDER` writes files to start from"
-        )
-    return value
 
 
 def parse_yaml(text: str, where: str, *, error: type[InputError] = ReleaseError) -> Json:
@@ -63,12 +48,6 @@ def parse_strict_json(text: str, where: str, *, error: type[InputError] = Releas
 def _check_size(text: str, where: str, error: type[InputError]) -> None:
     if len(text) > MAX_BYTES:
         raise error(f"cannot read {where}: it is larger than {MAX_BYTES >> 20} MiB; split it or keep texts in files")
-
-
-def _yaml_kind(value: Json) -> str:
-    if value is None:
-        return "nothing"
-    return {str: "a text", list: "a list", bool: "true or false"}.get(type(value), "a number")
 
 
 # -- YAML --------------------------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate, groupby, pairwise
 from typing import NamedTuple
 
-from bisect_ai.release.alignment import align, likeness
 from bisect_ai.release.changes import ChangeSpot, Scribe
-from bisect_ai.release.composition import Node, Text
-from bisect_ai.release.frozen import MISSING
+from bisect_ai.release.composition import MISSING, Node, Text
+from bisect_ai.release.correspondence import align, likeness
 
 # Characters from which on a rewritten run of lines is looked at sentence by sentence.
 LONG = 200

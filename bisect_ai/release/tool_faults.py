@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.release.file_text import shown
+from bisect_ai.provider.redaction import shown
 from bisect_ai.release.tools import read_tools, shape_of
 
 # The types of JSON Schema (2020-12, section 6.1.1).

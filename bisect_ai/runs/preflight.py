@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.provider.redaction import holds_key
-from bisect_ai.release.file_text import shown
+from bisect_ai.provider.redaction import holds_key, shown
 from bisect_ai.release.load import Release
 from bisect_ai.release.tool_faults import wrong_parameters
 from bisect_ai.runs.prepared import Prepared

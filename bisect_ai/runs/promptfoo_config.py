@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import ConfigError, InputError
-from bisect_ai.release.file_text import decode_utf8, path_inside, read_inside
-from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
+from bisect_ai.release.references import read_mapping
+from bisect_ai.release.source_files import decode_utf8, path_inside, read_inside
+from bisect_ai.release.strict import parse_strict_json, parse_yaml
 from bisect_ai.runs.promptfoo_tests import (
     CARRIED_KINDS,
     Draft,

@@ -20,12 +20,11 @@ from typing import Any
 
 from bisect_ai.canonical import digest, json_object
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.provider.redaction import line_of
+from bisect_ai.provider.redaction import line_of, shown
 from bisect_ai.release.check import diff_releases, reference_root, tree_of
-from bisect_ai.release.file_text import shown
-from bisect_ai.release.git import git_output
 from bisect_ai.release.load import Release, check_pair, load_release
 from bisect_ai.release.pair import load_pair, revision_of
+from bisect_ai.release.source_files import git_output
 from bisect_ai.runs.release_writer import check_no_key, write_release
 from bisect_ai.store.artefacts import making_folder
 from bisect_ai.targets.programs import Program, ProgramEnded

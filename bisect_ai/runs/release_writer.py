@@ -14,9 +14,8 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import BisectError, ReleaseError
-from bisect_ai.provider.redaction import holds_key, redact, secret_values
+from bisect_ai.provider.redaction import holds_key, redact, secret_values, shown
 from bisect_ai.provider.redaction.key_shapes import is_random
-from bisect_ai.release.file_text import shown
 from bisect_ai.release.load import Release, compose, load_release
 from bisect_ai.store.artefacts import fill, writing
 

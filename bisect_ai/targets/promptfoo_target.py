@@ -23,7 +23,7 @@ from bisect_ai.canonical import digest, json_object, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.redaction import line_of
 from bisect_ai.queries.query import Query
-from bisect_ai.release.strict import read_mapping
+from bisect_ai.release.references import read_mapping
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.http_target import read_answer, sent_columns
 from bisect_ai.targets.programs import Program, ProgramEnded

@@ -18,8 +18,8 @@ import pytest
 import bisect_ai
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.queries.query import Query
-from bisect_ai.release.git import RepositoryRules
 from bisect_ai.release.pair import ReleasePair, load_pair
+from bisect_ai.release.source_files import RepositoryRules
 from bisect_ai.report import terminal
 from bisect_ai.runs.prepare import build_target
 from bisect_ai.targets.programs import MARK, Program, last_words

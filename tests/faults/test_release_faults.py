@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 import bisect_ai.release
+from bisect_ai import canonical
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.release import file_text
+from bisect_ai.release import source_files
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import load_release
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
@@ -189,27 +190,27 @@ def test_a_fifo_does_not_block_and_a_device_does_not_flood(tmp_path: Path) -> No
 
 
 def test_a_file_swapped_for_a_link_while_it_is_read_is_noticed(trap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain_read = file_text.read_bytes
+    plain_read = source_files.read_bytes
 
     def swapping(path: Path) -> bytes:
         path.unlink()
         path.symlink_to(trap.parent / "secret.txt")
         return plain_read(path)
 
-    monkeypatch.setattr(file_text, "read_bytes", swapping)
+    monkeypatch.setattr(source_files, "read_bytes", swapping)
     with pytest.raises(ReleaseError, match="it was replaced while it was read"):
-        file_text.read_inside(trap, file_text.path_inside(trap, trap, "ok.txt"))
+        source_files.read_inside(trap, source_files.path_inside(trap, trap, "ok.txt"))
 
 
 def test_sizes_are_limited_before_anything_is_parsed(trap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (trap / "huge.yaml").open("wb") as file:
-        file.truncate(file_text.MAX_BYTES + 1)
+        file.truncate(canonical.MAX_BYTES + 1)
     with pytest.raises(ReleaseError, match="larger than 64 MiB"):
         load_release(trap / "huge.yaml")
     with pytest.raises(ReleaseError, match="larger than 64 MiB"):
         load(trap, {"file": "huge.yaml"})
     (trap / "huge.yaml").unlink()
-    monkeypatch.setattr(file_text, "MAX_FOLDER_BYTES", 3)
+    monkeypatch.setattr(source_files, "MAX_FOLDER_BYTES", 3)
     with pytest.raises(ReleaseError, match="holds more than"):
         load(trap, {"dir": "sub"})
 

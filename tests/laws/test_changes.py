@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import Infeasible
+from bisect_ai.release.composition import freeze, same
 from bisect_ai.release.diff import Change, Tree, diff
-from bisect_ai.release.frozen import freeze, same
 from bisect_ai.release.load import Release, compose, load_release
 
 LAWFUL = settings(deadline=None, max_examples=200, derandomize=True, suppress_health_check=list(HealthCheck))

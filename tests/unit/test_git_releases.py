@@ -21,9 +21,9 @@ from bisect_ai.facts.change_facts import git_command
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.check import tree_of
 from bisect_ai.release.diff import diff
-from bisect_ai.release.git import RepositoryRules
 from bisect_ai.release.pair import ReleasePair, load_beside, load_pair
 from bisect_ai.release.provenance import traced
+from bisect_ai.release.source_files import RepositoryRules
 from bisect_ai.report import terminal
 from bisect_ai.report.planning_text import render_diff
 from bisect_ai.runs.prepare import prepare

@@ -15,7 +15,7 @@ import pytest
 
 from bisect_ai.queries.query import Query
 from bisect_ai.release.load import Release, changed_axes, compose, load_release
-from bisect_ai.release.strict import read_mapping
+from bisect_ai.release.references import read_mapping
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.litellm_target import LitellmTarget
 

@@ -102,7 +102,7 @@ def test_scores_that_came_later_are_those_of_their_record(tmp_path: Path) -> Non
 
 
 def test_scores_that_came_later_in_a_large_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bisect_ai.queries.staged_lines.LARGE", 0)
+    monkeypatch.setattr("bisect_ai.queries.row_logs.LARGE", 0)
     asked = [{"id": f"r{i}", "input": f"Gate {i}?", "release": "good"} for i in range(6)]
     path = lines(tmp_path / "log.jsonl", [*asked, *({"id": f"r{i}", "scores": {"correct": i % 2}} for i in range(4))])
     sample = load_queries(path, settings=LogSettings())
@@ -115,7 +115,7 @@ def test_failed_records_of_a_large_log_do_not_make_it_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     """Their scores are nobody else's, so that no reader has to join them row by row."""
-    monkeypatch.setattr("bisect_ai.queries.staged_lines.LARGE", 0)
+    monkeypatch.setattr("bisect_ai.queries.row_logs.LARGE", 0)
     monkeypatch.setattr("bisect_ai.queries.load_log.ScoresJoined", None)
     rows = [{"id": f"r{i}", "input": None if i % 7 == 0 else f"Gate {i}?", "scores": {"correct": i % 2}} for i in range(30)]
     path = lines(tmp_path / "log.jsonl", rows)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.errors import Infeasible, ReleaseError
-from bisect_ai.release.alignment import align
+from bisect_ai.release.correspondence import align
 from bisect_ai.release.diff import Change, Tree, diff
 from bisect_ai.release.load import load_release
 

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from bisect_ai.errors import ConfigError, ReleaseError
-from bisect_ai.release.strict import parse_strict_json, parse_yaml, read_mapping
+from bisect_ai.release.references import read_mapping
+from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 PLAIN = [
     ("no", "no"),

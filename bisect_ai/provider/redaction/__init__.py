@@ -5,15 +5,17 @@ inside the addresses, JSON and connection strings of all variables (`values_in`)
 it is and as it is encoded (`Forms`). By shape: what looks like the keys, tokens and private keys of a known service (`key_shapes`).
 A variable's name says by its words, wherever in it they stand, that it holds a credential. Words that everybody uses are never hidden.
 
-`describe` and `line_of` make one clean line of a failure. The gate is asked for each answer, so everything is prepared once and
-again only when the environment or the settings have changed.
+`describe` and `line_of` make one clean line of a failure; `shown`, `excerpt` and `turn` quote a value on one line. The gate is
+asked for each answer, so everything is prepared once and again only when the environment or the settings have changed.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +33,8 @@ __all__ = [
     "Secrets",
     "clear_id",
     "describe",
+    "did_you_mean",
+    "excerpt",
     "holds_key",
     "keep_secret",
     "line_of",
@@ -39,6 +43,8 @@ __all__ = [
     "redact",
     "redact_all",
     "secret_values",
+    "shown",
+    "turn",
 ]
 
 MAX_CHARS = 300  # a stored trial keeps it, so a provider that answers with a page must not fill the store
@@ -329,3 +335,49 @@ def _error_text(error: BaseException | str) -> str:
         return str.__str__(str(error))
     except BaseException as worse:  # it may exit as well
         return f"its message cannot be read: its __str__ raises {type(worse).__name__}"
+
+
+LONGEST = 80  # characters of a name in an error
+LONGEST_PATH = 240  # of a path, which is of no use when it is cut
+
+
+def shown(value: object) -> str:
+    """`value` quoted on one line, control characters escaped, cut when long (a path at its front): fit for any message."""
+    text = repr(redact(str(value)))
+    if isinstance(value, Path):
+        return text if len(text) <= LONGEST_PATH else f"{text[0]}…{text[-LONGEST_PATH:]}"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…{text[-1]}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'axes'?` when a known word is near, else the list of known words."""
+    words = list(known)
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"; did you mean {shown(near[0])}?" if near else f"; known here: {', '.join(words)}"
+
+
+def excerpt(value: Any, *, start: int = 0, width: int = 60) -> str:
+    """One line of `value` from character `start` on, quoted when it is text."""
+    return _quoted_excerpt(redact_all(value), start=start, width=width)  # before it is cut: half a key does not look like one
+
+
+def _quoted_excerpt(value: Any, *, start: int, width: int = 60) -> str:
+    if not isinstance(value, str):
+        line = json.dumps(value, ensure_ascii=False)
+        return line if len(line) <= width else f"{line[: width - 1]}…"
+    begin = max(0, start - width // 3) if len(value) > width else 0
+    line = " ".join(value[begin : begin + 4 * width].split())
+    cut = f"{line[: width - 1]}…" if len(line) > width else line
+    return f"“{'…' if begin else ''}{cut}”"
+
+
+def turn(before: Any, after: Any) -> str:
+    """`before → after` on one line, both cut around their first difference."""
+    before, after = redact_all(before), redact_all(after)
+    start = _first_difference(before, after) if isinstance(before, str) and isinstance(after, str) else 0
+    return f"{_quoted_excerpt(before, start=start)} → {_quoted_excerpt(after, start=start)}"
+
+
+def _first_difference(before: str, after: str) -> int:
+    length = min(len(before), len(after))
+    return next((i for i in range(length) if before[i] != after[i]), length)

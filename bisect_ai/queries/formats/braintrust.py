@@ -6,22 +6,26 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import (
+from bisect_ai.queries.formats.call_records import (
+    PART,
+    Call,
+    Dialect,
     Format,
+    Kind,
+    Made,
     Piece,
+    Span,
     Split,
     Value,
-    asked_messages,
-    documents_in,
     first,
     newest,
-    numbers_of,
+    records,
     rest,
-    said_message,
     take,
+    trace_records,
 )
+from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message
 from bisect_ai.queries.sample import DUPLICATE
-from bisect_ai.queries.traces import PART, Call, Dialect, Kind, Made, Span, records, trace_records
 
 ROW = {
     "id": ("id", "span_id"),

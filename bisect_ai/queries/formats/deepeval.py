@@ -7,23 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import (
+from bisect_ai.queries.formats.call_records import (
+    Call,
     Format,
+    Made,
     Piece,
     Split,
     Value,
-    asked_messages,
     first,
-    numbers_of,
     raw,
+    records,
     rest,
-    said_message,
     stamp_of,
     take,
 )
 from bisect_ai.queries.messages import read_messages
-from bisect_ai.queries.normalise import documents_of
-from bisect_ai.queries.traces import Call, Made, records
+from bisect_ai.queries.normalise import asked_messages, documents_of, numbers_of, said_message
 from bisect_ai.queries.values import missing, text_of
 
 CASE = {

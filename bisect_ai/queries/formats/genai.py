@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import first, raw, rest, take
+from bisect_ai.queries.formats.call_records import Call, Dialect, Kind, Span, first, raw, rest, take
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages, text_of_content
 from bisect_ai.queries.normalise import TRUNCATED
-from bisect_ai.queries.traces import Call, Dialect, Kind, Span
 from bisect_ai.queries.values import embedded, unquoted
 
 # Elements of one flattened list; a larger index is no list.

@@ -6,22 +6,23 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import (
+from bisect_ai.queries.formats.call_records import (
+    FRAGMENT,
+    PART,
+    Call,
     Format,
+    Made,
     Piece,
     Split,
     Value,
-    asked_messages,
     first,
-    numbers_of,
+    records,
     rest,
-    said_message,
     stamp_of,
 )
 from bisect_ai.queries.messages import QUESTION_KEYS, Message
-from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.record_accounting import OLD_PROMPT
-from bisect_ai.queries.traces import FRAGMENT, PART, Call, Made, records
+from bisect_ai.queries.normalise import asked_messages, numbers_of, said_message, score_of
+from bisect_ai.queries.sample import OLD_PROMPT
 
 # Samples_<task>_<time>.jsonl.
 NAMED = re.compile(r"samples_(?P<run_name>.+)_(?P<run_at>\d{4}-\d\d-\d\d(?:T[\d.:-]+\d)?)\.jsonl?")

@@ -9,9 +9,8 @@ from typing import Any
 
 from bisect_ai.canonical import BadRecord, parse_json
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, rest, take
+from bisect_ai.queries.formats.call_records import Call, Format, Made, Piece, Split, Value, records, rest, take
 from bisect_ai.queries.messages import Message, answer_of, asked_at, read_messages, tool_results
-from bisect_ai.queries.traces import Call, Made, records
 from bisect_ai.queries.unpack import MAX_RATIO, damage, member_stream
 
 EVAL = {

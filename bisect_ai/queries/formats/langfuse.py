@@ -10,12 +10,27 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, raw, rest, take
+from bisect_ai.queries.formats.call_records import (
+    Call,
+    Dialect,
+    Format,
+    Kind,
+    Made,
+    Piece,
+    Span,
+    Split,
+    Value,
+    first,
+    newest,
+    raw,
+    rest,
+    take,
+    trace_records,
+)
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.normalise import score_of
 from bisect_ai.queries.sample import DUPLICATE
-from bisect_ai.queries.traces import Call, Dialect, Kind, Made, Span, trace_records
 from bisect_ai.queries.values import embedded, unquoted
 
 

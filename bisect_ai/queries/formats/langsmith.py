@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import (
+from bisect_ai.queries.formats.call_records import (
+    Call,
+    Dialect,
     Format,
+    Kind,
+    Made,
     Piece,
+    Span,
     Split,
     Value,
-    asked_messages,
     below,
-    documents_in,
     first,
     newest,
-    numbers_of,
+    records,
     rest,
-    said_message,
     take,
+    trace_records,
 )
 from bisect_ai.queries.formats.genai import versions
+from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message
 from bisect_ai.queries.sample import DUPLICATE
-from bisect_ai.queries.traces import Call, Dialect, Kind, Made, Span, records, trace_records
 
 RUN = {
     "id": ("id",),

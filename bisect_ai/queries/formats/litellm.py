@@ -8,12 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
+from bisect_ai.queries.formats.call_records import (
+    NOT_ASKED,
+    REDACTED,
+    REDACTION_MARKS,
+    Call,
+    Format,
+    Made,
+    Piece,
+    Split,
+    Value,
+    first,
+    newest,
+    records,
+    rest,
+    take,
+)
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, read_messages
 from bisect_ai.queries.normalise import TRUNCATED, lost_in_text
 from bisect_ai.queries.sample import DUPLICATE
-from bisect_ai.queries.traces import NOT_ASKED, REDACTED, REDACTION_MARKS, Call, Made, records
 
 FIELDS = {
     "model": ("model",),

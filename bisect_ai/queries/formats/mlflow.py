@@ -6,22 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import (
+from bisect_ai.queries.formats.call_records import (
+    FRAGMENT,
+    Call,
+    Dialect,
     Format,
+    Kind,
+    Made,
     Piece,
+    Span,
     Split,
     Value,
-    asked_messages,
-    documents_in,
     first,
-    numbers_of,
     raw,
+    records,
     rest,
-    said_message,
     take,
+    trace_records,
 )
-from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.traces import FRAGMENT, Call, Dialect, Kind, Made, Span, records, trace_records
+from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message, score_of
 from bisect_ai.queries.values import decoded, embedded, unquoted
 
 INFO = {

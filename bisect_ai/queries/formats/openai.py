@@ -8,11 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, newest, rest, take
+from bisect_ai.queries.formats.call_records import (
+    FRAGMENT,
+    NOT_ASKED,
+    PART,
+    Call,
+    Format,
+    Made,
+    Piece,
+    Split,
+    Value,
+    first,
+    newest,
+    records,
+    rest,
+    take,
+)
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, read_messages
 from bisect_ai.queries.sample import DUPLICATE
-from bisect_ai.queries.traces import FRAGMENT, NOT_ASKED, PART, Call, Made, records
 
 REQUEST = ("body", "params", "request.body", "request")
 REPLY = ("response.body", "result.message", "response")

@@ -7,11 +7,26 @@ from datetime import timedelta
 from typing import Any
 
 from bisect_ai.queries.documents import expanded
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, rest, take
+from bisect_ai.queries.formats.call_records import (
+    FRAGMENT,
+    PART,
+    Call,
+    Dialect,
+    Format,
+    Kind,
+    Made,
+    Piece,
+    Span,
+    Split,
+    Value,
+    first,
+    rest,
+    take,
+    trace_records,
+)
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.sample import DUPLICATE, EPOCH
-from bisect_ai.queries.traces import FRAGMENT, PART, Call, Dialect, Kind, Made, Span, trace_records
 from bisect_ai.queries.values import embedded, unquoted
 
 FIELDS = {

@@ -16,11 +16,23 @@ from typing import Any
 from bisect_ai.canonical import canonical, digest
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.documents import HEAD as SCALARS
-from bisect_ai.queries.formats.field_table import Format, Piece, Split, Value, first, raw, rest, take
+from bisect_ai.queries.formats.call_records import (
+    FRAGMENT,
+    Call,
+    Format,
+    Made,
+    Piece,
+    Split,
+    Value,
+    first,
+    raw,
+    records,
+    rest,
+    take,
+)
 from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, last_user, read_messages
 from bisect_ai.queries.readers import BLOCK
-from bisect_ai.queries.record_accounting import OLD_PROMPT
-from bisect_ai.queries.traces import FRAGMENT, Call, Made, records
+from bisect_ai.queries.sample import OLD_PROMPT
 from bisect_ai.queries.values import embedded
 
 SQLITE = b"SQLite format 3\0"

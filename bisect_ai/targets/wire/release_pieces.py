@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bisect_ai.errors import ConfigError, ReleaseError
+from bisect_ai.release.correspondence import field_renames
 from bisect_ai.release.references import parsed_by_suffix
-from bisect_ai.release.renames import field_renames
 from bisect_ai.release.tools import Tool, is_tools_axis, read_tools
 
 Axes = Mapping[str, Any]

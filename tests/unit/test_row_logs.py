@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bisect_ai.errors import InputError
-from bisect_ai.queries import staged_lines
+from bisect_ai.queries import row_logs
 from bisect_ai.queries.load_log import load_queries
+from bisect_ai.queries.row_logs import RowLog
 from bisect_ai.queries.sample import LogSettings, Sample
-from bisect_ai.queries.survey import RowLog
 
 
 def written(path: Path, rows: list[Any]) -> Path:
@@ -27,7 +27,7 @@ def both(monkeypatch: pytest.MonkeyPatch, source: Any, asked: LogSettings) -> tu
     """What the log gives when DuckDB stages it, and when it does not."""
     found = list[Any]()
     for large in (0, 2**60):
-        monkeypatch.setattr(staged_lines, "LARGE", large)
+        monkeypatch.setattr(row_logs, "LARGE", large)
         try:
             found.append(load_queries(source, settings=asked))
         except InputError as error:

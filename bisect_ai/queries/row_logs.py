@@ -1,14 +1,18 @@
-"""A large log of JSON lines: DuckDB parses and counts the plain rows, our strict reader sees the doubtful ones and what is drawn.
+"""Logs that are surveyed and drawn from row by row, and large ones of JSON lines, which DuckDB parses and counts.
 
-Whatever DuckDB refuses, the strict reader reads again from the beginning, so that errors name file and line as in small logs. Of rows
-that nobody draws, a fault that DuckDB tolerates is no error: a comma before a closing bracket, and in values that no setting names a
-number that is no JSON, a repeated key, or nesting without end.
+Of those our strict reader sees the doubtful rows and what is drawn. Whatever DuckDB refuses, the strict reader reads again from
+the beginning, so that errors name file and line as in small logs. Of rows that nobody draws, a fault that DuckDB tolerates is no
+error: a comma before a closing bracket, and in values that no setting names a number that is no JSON, a repeated key, or nesting
+without end.
 """
+
 # ruff: noqa: S608 - the pieces come from `line_sql`, which quotes every name
 
 from __future__ import annotations
 
 import re
+from array import array
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -21,18 +25,100 @@ from bisect_ai.queries.duckdb_session import locked
 from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.line_sql import LineIndex
 from bisect_ai.queries.readers import JsonLines, Source, Spot, refuse_utf16
-from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import NO_INPUT, Drawn, LogSettings, Quota, Row
+from bisect_ai.queries.records import RowContent, Shape
+from bisect_ai.queries.sample import NO_INPUT, Drawn, Light, LogSettings, Quota, Row, label
 from bisect_ai.queries.sql import MAX_GROUPS
-from bisect_ai.queries.survey import EXAMPLES, MAX_STRATA, Low, RowLog, Survey, repeated, smallest_keys, within_bounds
+from bisect_ai.queries.survey import (
+    EXAMPLES,
+    MAX_STRATA,
+    Low,
+    Smallest,
+    Survey,
+    repeated,
+    smallest_keys,
+    too_many_strata,
+    within_bounds,
+)
 from bisect_ai.queries.values import embedded, file_names
+
+
+class RowLog:
+    """A log that Python reads row by row. It keeps 8 bytes a row, and of the `cap` smallest keys a stratum what a sample needs."""
+
+    def __init__(self, source: Source, shape: Shape, *, cap: int | None, name: str) -> None:
+        self.format = name
+        self._source = source
+        self._shape = shape
+        self._smallest: defaultdict[str, Smallest] = defaultdict(lambda: Smallest(cap))
+
+    @property
+    def origin(self) -> frozenset[str]:
+        """The columns that the source adds."""
+        return getattr(self._source, "origin", frozenset[str]())
+
+    def survey(self) -> Survey:
+        """One pass over all rows. Raises `QueryError` for a row that cannot be read, or too many strata."""
+        found, keys, columns = Survey(), array("Q"), set[str]()
+        for spot, row in self._source.rows():
+            columns.update(row)
+            light = self._see(found, spot, row)
+            if light is not None:
+                keys.append(light.place)
+        found.dropped.update(self._source.left_out)
+        found.read += sum(self._source.left_out.values())
+        found.repeated, found.columns = repeated(keys), frozenset(columns)
+        return found
+
+    def _see(self, found: Survey, spot: Spot, row: Row) -> Light | None:
+        """Count one row; None when it cannot be replayed."""
+        content, release = self._content(spot, row), label(self._shape.get(row, "release"))
+        found.read += 1
+        found.logged.add(release, self._shape.scores(row))
+        if content.lost:
+            found.lost.update(content.lost)
+        if content.reason:
+            found.dropped[content.reason] += 1
+            if len(found.examples) < EXAMPLES:
+                found.examples.append(row)
+            return None
+        light = self._shape.placed_by_id(row)
+        found.mix((release, self._shape.versions_of(row)))
+        self._note(found, light, spot)
+        return light
+
+    def _note(self, found: Survey, light: Light, spot: Spot) -> None:
+        found.rows[light.stratum] += 1
+        if len(found.rows) > MAX_STRATA:
+            raise too_many_strata(self._shape.segment)
+        self._smallest[light.stratum].offer(light.key, (spot, light))
+
+    def _content(self, spot: Spot, row: Row) -> RowContent:
+        try:
+            return self._shape.content(row)
+        except QueryError as error:
+            raise QueryError(f"cannot use {self._source.where(spot)}: {error}") from error
+
+    def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
+        """Every row with one of these keys, by a second pass."""
+        for spot, row in self._source.rows():
+            light = self._shape.light(row)
+            if light is not None and light.place in keys:
+                yield self._drawn(spot, row, light)
+
+    def draw(self, quotas: Mapping[str, Quota]) -> list[Drawn]:
+        """The rows of the smallest keys, fetched by the places that the survey kept."""
+        lights = dict(kept for stratum, quota in quotas.items() for kept in self._smallest[stratum].spots(quota.wanted))
+        return [self._drawn(spot, row, lights[spot]) for spot, row in self._source.fetch(lights)]
+
+    def _drawn(self, spot: Spot, row: Row, light: Light) -> Drawn:
+        return Drawn(light, self._shape.record(row, light, self._source.where(spot)))
+
 
 # Bytes from which on DuckDB is faster by more than it takes to start.
 LARGE = 64 * 2**20
 MAX_NAMES, MAX_SCORES = 200, 50  # wider logs are left to the strict reader: SQL over all of it would be too long
 # Doubtful rows, and their part of all, that are read one by one; with more of them the strict reader reads all.
 FEW_DOUBTFUL, DOUBTFUL = 10_000, 0.1
-
 # Rows of each file that show which columns and scores there are; a row with other scores is doubtful.
 FIRST = 1_000
 # Columns that count also where none of the first rows has them.

@@ -1,7 +1,7 @@
-"""From the model calls of one trace to query records: the steps of an agent are one question, and so one record.
+"""What formats share: how a table names a tool's fields, and how the model calls that it finds become query records.
 
 A `Call` is what every format's table is read into. Calls of a trace that stand at the same user message are steps of one
-answer; the last step has the answer, and what the tools gave back.
+answer; the last step has the answer, and what the tools gave back. So the steps of an agent are one question, and one record.
 
 A span is plain: `{id, parent, name, start, attributes, events}`. A `Dialect` reads it, and its trace's model calls, retrievals and
 tool runs are put together.
@@ -9,27 +9,118 @@ tool runs are put together.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bisect_ai.errors import QueryError
-from bisect_ai.queries.messages import (
-    KNOWN,
-    SENDERS,
-    Message,
-    asked_at,
-    last_user,
-    question_of,
-    read_messages,
-    role_of,
-    said_after,
-    text_of_content,
-    tool_results,
-)
-from bisect_ai.queries.sample import NO_INPUT, Row
-from bisect_ai.queries.values import missing
+from bisect_ai.queries.messages import Message, asked_at, last_user, question_of, said_after, text_of_content, tool_results
+from bisect_ai.queries.sample import NO_INPUT
+from bisect_ai.queries.values import embedded, missing
+
+# Our field -> their fields, the first that is there counts; dots reach into nested ones.
+Table = Mapping[str, Sequence[str]]
+Value = dict[str, Any]
+
+
+class Piece(NamedTuple):
+    """A record of the source, and the name of the trace or pair that it belongs to; None: it stands alone.
+
+    `local`: the name means something in its file only.
+    """
+
+    group: str | None
+    value: Value
+    local: bool = False
+
+
+Split = Callable[[str, Value], Iterable[Piece]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one tool writes its log. `parts` are the paths of its records in a JSON document (`documents`).
+
+    `suits` tells from a path and a record whether the file is of this format. `split` makes a reader of one file, which may
+    remember what it has read (a resource before its spans). `build` turns the pieces of one group into records.
+    """
+
+    name: str
+    parts: frozenset[str]
+    suits: Callable[[str, Value], bool]
+    split: Callable[[], Split]
+    build: Callable[[Sequence[Value]], Iterator[Made]]
+    # Reads a file that is neither JSON, JSONL, CSV nor Parquet; None: it is one of these.
+    open: Callable[[Path], Iterator[tuple[str, Value]] | None] = lambda _: None
+    # Those of `parts` that say something of the records after them, but do not make a file one of this format.
+    headers: frozenset[str] = frozenset()
+    # What a file's name says of its run.
+    named: Callable[[str], Value] = lambda _: {}
+
+    @property
+    def inner(self) -> frozenset[str]:
+        """The paths of records inside a document."""
+        return self.parts - self.headers - {""}
+
+
+def reach(value: Any, path: str) -> Any:
+    """The value at a dotted path, JSON text on the way parsed; a key that itself has dots comes first. None for none."""
+    if not isinstance(value, Mapping):
+        return None
+    if path in value:
+        return value[path]
+    head, _, rest = path.partition(".")
+    return reach(embedded(value.get(head)), rest) if rest else None
+
+
+def first(value: Value, paths: Iterable[str]) -> Any:
+    """The first of the paths that holds anything; JSON text is parsed."""
+    return next((embedded(found) for path in paths if not missing(found := reach(value, path))), None)
+
+
+def raw(value: Value, paths: Iterable[str]) -> Any:
+    """The first of the paths that holds anything, a text as it is. None for none."""
+    return next((found for path in paths if not missing(found := reach(value, path))), None)
+
+
+def take(value: Value, table: Table) -> Value:
+    """Our fields as the table finds them; those that are not there are left out."""
+    found = {ours: first(value, theirs) for ours, theirs in table.items()}
+    return {ours: each for ours, each in found.items() if each is not None}
+
+
+def rest(value: Value, *tables: Table) -> Value:
+    """What no table reads as a whole: unknown fields, kept under their own names."""
+    known = {path for table in tables for theirs in table.values() for path in theirs}
+    return {name: each for name, each in value.items() if name not in known and not missing(each)}
+
+
+def newest(values: Sequence[Value], key: str, stamp: str) -> tuple[list[Value], int]:
+    """The values with only the newest of each `key` kept, by `stamp`; and how many were left out."""
+    kept: dict[str, Value] = {}
+    for number, value in enumerate(values):
+        name = str(value.get(key) or f"#{number}")
+        before = kept.get(name)
+        if before is None or str(value.get(stamp) or "") >= str(before.get(stamp) or ""):
+            kept[name] = value
+    return list(kept.values()), len(values) - len(kept)
+
+
+_TIME = re.compile(r"[T_](\d\d)-?(\d\d)-?(\d\d)")  # a time in the name of a file, which may hold no colon
+
+
+def below(row: Value, prefix: str) -> Value:
+    """The columns under a prefix (`feedback.`), without it."""
+    return {name[len(prefix) :]: value for name, value in row.items() if name.startswith(prefix) and not missing(value)}
+
+
+def stamp_of(file: str, pattern: re.Pattern[str]) -> Value:
+    """The run's name and time in a file's name, where the pattern names its groups so."""
+    found = pattern.search(file)
+    named = {name: value for name, value in found.groupdict().items() if value} if found else {}
+    return {**named, **({"run_at": _TIME.sub(r"T\1:\2:\3", named["run_at"])} if "run_at" in named else {})}
+
 
 PART = "part of another record"
 REDACTED = "redacted"
@@ -221,90 +312,3 @@ def _root(seen: Sequence[Seen]) -> Seen | None:
     ids = {str(each.span["id"]) for each in seen}
     tops = [each for each in seen if str(each.span.get("parent")) not in ids]
     return tops[0] if len(tops) == 1 else None
-
-
-# What a conversation is called; its column has the same name, or ends in id.
-WHOLES = ("conversation", "session", "thread", "chat", "dialog", "dialogue", "ticket", "trace", "run")
-ORDERS = ("turn", "turnid", "turnindex", "turnnumber", "messageindex", "position", "sequence", "seq", "index", "step")
-# Columns that order the messages of a conversation, by number and by time.
-TIMES = ("createdat", "timestamp", "time", "ts", "at", "createtime", "sentat", "date")
-SAID = ("content", "text", "message", "body", "value", "parts", "utterance")
-MAX_LINES = 2_000_000  # they are held in memory until their conversations are whole
-
-
-def message_of(row: Row) -> Message | None:
-    """The one message that a row is; None when it is none."""
-    inner = row.get("message")
-    if isinstance(inner, Mapping):
-        found = read_messages([inner])
-    else:
-        said = next((row[name] for name in SAID if not _is_empty(row.get(name))), None)
-        named = {name: row[name] for name in ("role", "author", "type", *SENDERS) if name in row}
-        found = (
-            read_messages([{**named, "content": said}])
-            if said is not None and role_of({**named, "content": said}) in KNOWN
-            else None
-        )
-    return found[0] if found and len(found) == 1 else None
-
-
-def message_lines(rows: Sequence[Row]) -> bool:
-    """Whether two thirds or more of a log's first rows are one message each, and not only users speak."""
-    said = [message for row in rows if (message := message_of(row)) is not None]
-    return len(said) > 1 and 3 * len(said) >= 2 * len(rows) and any(message["role"] != "user" for message in said)
-
-
-def conversations(rows: Iterable[Row]) -> tuple[str, int, list[dict[str, Any]]]:
-    """The column that names the conversations, how many rows are no message, and the conversations as rows in order of beginning.
-
-    They have `id` and `messages`; of other columns the last line counts. Raises `QueryError` where no column names the conversations.
-    """
-    every = list(rows)
-    listed = [row for row in every if message_of(row) is not None]
-    if len(listed) > MAX_LINES:
-        raise QueryError(f"cannot put together {len(listed):,} lines of one message each; write one conversation a line")
-    column = _column_of(listed, [each for whole in WHOLES for each in (f"{whole}id", whole)])
-    if column is None:
-        raise QueryError(
-            "each record is one message of a conversation, and no column tells which; name it conversation_id, or write one "
-            "conversation a line with its messages in a list: {messages: [{role: user, content: …}, …]}"
-        )
-    order = _column_of(listed, ORDERS) or _column_of(listed, TIMES)
-    whole = defaultdict[Any, list[Row]](list)
-    for row in listed:
-        whole[str(row[column])].append(row)
-    found = [_conversation_of(name, _in_order(lines, order), column) for name, lines in whole.items()]
-    return column, len(every) - len(listed), found
-
-
-def _column_of(rows: Sequence[Row], names: Sequence[str]) -> str | None:
-    """The column of one of these names that all rows have, the first name first."""
-    plain = {"".join(letter for letter in name.lower() if letter.isalnum()): name for name in (rows[0] if rows else ())}
-    found = [plain[name] for name in names if name in plain]
-    return next((name for name in found if not any(_is_empty(row.get(name)) for row in rows)), None)
-
-
-def _is_empty(value: Any) -> bool:
-    return missing(value) or (isinstance(value, str) and not value.strip())
-
-
-def _in_order(lines: Sequence[Row], column: str | None) -> Sequence[Row]:
-    if column is None:
-        return lines
-    try:
-        return sorted(lines, key=lambda row: _number(row[column]))
-    except TypeError:  # numbers and texts
-        return lines
-
-
-def _number(value: Any) -> Any:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return value
-
-
-def _conversation_of(name: str, lines: Sequence[Row], column: str) -> dict[str, Any]:
-    told = {"message", "role", "author", "type", "id", "uuid", column, *SAID, *SENDERS}
-    others = {key: value for row in lines for key, value in row.items() if key not in told and not _is_empty(value)}
-    return {**others, "id": name, "messages": [message_of(row) for row in lines]}
