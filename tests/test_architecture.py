@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "__init__": BELOW_RUNS | {"runs", "result", "facts"},
     "__main__": {"cli"},
 }
-LITELLM_USERS = {"provider/completion.py", "provider/litellm_loading.py", "provider/plain_calls.py"}
+LITELLM_USERS = {"provider/completion.py", "provider/litellm_calls.py"}
 HEAVY = ("litellm", "pandas", "sklearn", "statsmodels", "matplotlib", "scipy", "duckdb", "jsonschema", "pydantic", "rich")
 SAME_STEM = {"__init__"}
 
@@ -229,7 +229,7 @@ def test_attribution_is_pure() -> None:
 
 
 OWN_JSON = {
-    *("provider.completion", "provider.plain_calls", "provider.prices", "release.strict", "report.suite_files", "result"),
+    *("provider.completion", "provider.litellm_calls", "provider.prices", "release.strict", "report.suite_files", "result"),
     *("cli.notifying", "runs.plan_run", "queries.files", "queries.json_rows", "queries.sandbox", "canonical"),
     *("targets.bounded", "targets.cells", "targets.promptfoo_target"),
     *("targets.wire.composing", "targets.wire.event_streams", "targets.wire.proxy", "targets.wire.release_pieces"),
@@ -237,7 +237,6 @@ OWN_JSON = {
         "store.artefacts",
         "store.purge",
         "store.record_lines",
-        "store.segment_footer",
         "store.trial_records",
         "store.trial_store",
     ),

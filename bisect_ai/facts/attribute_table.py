@@ -35,7 +35,8 @@ from bisect_ai.facts.score_rows import (
     crossed_scores,
     score_rows,
 )
-from bisect_ai.queries.grid import attribution_table, column_source, result_paths
+from bisect_ai.queries.result_files import attribution_table, result_paths
+from bisect_ai.queries.score_columns import column_source
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.frames import ScoreTrials

@@ -25,9 +25,8 @@ from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
 from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned_ends
 from bisect_ai.facts.score_rows import ScoresStudy
-from bisect_ai.queries.grid import differing_settings, grid_of, grid_rows, result_paths
-from bisect_ai.queries.pairing import Configuration, Pairs, pair_up
-from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results
+from bisect_ai.queries.pairing import Configuration, Pairs, differing_settings, grid_of, grid_rows, pair_up
+from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results, result_paths
 from bisect_ai.report import tables
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import (

@@ -17,7 +17,8 @@ from bisect_ai.attribution.problem import Bools, Floats, Ints, names_of
 from bisect_ai.attribution.stats.inference import score_ends
 from bisect_ai.config import LogOptions
 from bisect_ai.errors import InputError
-from bisect_ai.queries.score_columns import MOST_AXES, CodedColumn, ColumnSource, TakenColumns
+from bisect_ai.queries.pairing import MOST_AXES
+from bisect_ai.queries.score_columns import CodedColumn, ColumnSource, TakenColumns
 
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]

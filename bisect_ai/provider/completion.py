@@ -1,6 +1,6 @@
 """One call of a model through litellm: parameters checked, price known, one retry loop, a typed reply.
 
-What of litellm is switched off, and why, stands in `litellm_loading`. Here: its retries, its dropping of parameters and the import
+What of litellm is switched off, and why, stands in `litellm_calls`. Here: its retries, its dropping of parameters and the import
 of its proxy whenever tools are offered (`_ONE_CALL`).
 """
 
@@ -20,8 +20,7 @@ from typing import Any
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Amount
-from bisect_ai.provider.litellm_loading import call_quietly, load_litellm
-from bisect_ai.provider.plain_calls import PlainRoute, plain_route
+from bisect_ai.provider.litellm_calls import PlainRoute, call_quietly, load_litellm, plain_route
 from bisect_ai.provider.prices import Price, listed, longest_answer, most_of, price_of, usage_of
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import ModelRequest, RequestTally, Route, Wire

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.advice import looks_like
 from bisect_ai.queries.documents import HEAD, Part, expanded, first_parts, json_parts, scalars
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.call_records import Format, Piece, reach
@@ -37,6 +36,7 @@ from bisect_ai.queries.readers import Csv, FileNamed, JsonLines, Listed, Source,
 from bisect_ai.queries.records import ORIGIN, Shape
 from bisect_ai.queries.sample import FORMATS, LogSettings, Row
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
+from bisect_ai.queries.unmapped_rows import looks_like
 from bisect_ai.queries.unpack import LogFiles, plain_suffix, unpacked
 from bisect_ai.queries.values import embedded, file_names, missing, tidy
 

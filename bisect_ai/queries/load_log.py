@@ -15,8 +15,6 @@ from typing import Any
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.provider.redaction import clear_id
-from bisect_ai.queries.advice import columns_for, guessed_columns
-from bisect_ai.queries.conversations import conversations, message_lines
 from bisect_ai.queries.files import (
     file_source,
     instead,
@@ -50,6 +48,7 @@ from bisect_ai.queries.sample import (
 )
 from bisect_ai.queries.sandbox import ChildLog, as_json_lines
 from bisect_ai.queries.survey import EXAMPLES, Log, Survey
+from bisect_ai.queries.unmapped_rows import columns_for, conversations, guessed_columns, message_lines
 
 # What orders the queries: a hash of seed and id, and the id.
 Place = tuple[int, str]

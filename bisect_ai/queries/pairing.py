@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ ENOUGH = 0.5
 AGREES = 0.8
 # Variables that promptfoo makes anew for every run; so are those that begin with an underscore.
 OF_A_RUN = ("sessionId",)
+# Columns that may be axes: a table of 2^8 cells is the largest that is attributed.
+MOST_AXES = 8
 
 # Names of the variable that is the question.
 ASKS = ("question", "input", "query", "message", "prompt", "text")
@@ -178,3 +180,81 @@ def _unpaired(configurations: Sequence[Configuration], ways: Sequence[str]) -> s
         f"cannot pair the configurations by {tried}: fewer than two questions are in both ({'; '.join(shown)}); name the column that "
         "both have with --pair (from Python pair=…)"
     )
+
+
+# Columns of the table of scores that no axis may be called.
+RESERVED = ("query", "score", "cluster")
+
+
+@dataclass(frozen=True)
+class SettingsGrid:
+    """A design over settings: title of an axis to the setting behind it, and to its levels in the good and the bad configuration."""
+
+    settings: Mapping[str, str]
+    levels: Mapping[str, tuple[str, str]]
+    # The number of the configuration that is bad in every axis.
+    bad: int
+
+    def cell(self, c: Configuration) -> tuple[bool, ...] | None:
+        """Which axes the configuration has as the bad one; None: one of its settings is neither level."""
+        values = [(c.settings[self.settings[title]], pair) for title, pair in self.levels.items()]
+        return None if any(value not in pair for value, pair in values) else tuple(value == pair[1] for value, pair in values)
+
+
+def differing_settings(good: Configuration, bad: Configuration) -> list[dict[str, str]]:
+    """What the two say of themselves that is not the same."""
+    both = ((axis, value, bad.settings[axis]) for axis, value in good.settings.items())
+    return [{"axis": axis, "good": value, "bad": other} for axis, value, other in both if value != other]
+
+
+def grid_of(configurations: Sequence[Configuration], bad: int | None = None, *, fewest: int = 3) -> SettingsGrid | None:
+    """The design between the first configuration and the one numbered `bad` (else the last that differs in every axis).
+
+    Settings that always change together are one axis, named by all of them. None: no configuration stands opposite the first one, or
+    there are fewer than `fewest` cells.
+    """
+    settings = _unaliased(configurations)
+    for number in range(len(configurations) - 1, 0, -1) if bad is None else [bad]:
+        other = configurations[number].settings
+        levels = {title: (configurations[0].settings[axis], other[axis]) for title, axis in settings.items()}
+        if bad is not None:
+            levels = {title: pair for title, pair in levels.items() if pair[0] != pair[1]}
+        grid = SettingsGrid({title: settings[title] for title in levels}, levels, number)
+        if (
+            1 <= len(levels) <= MOST_AXES
+            and all(a != b for a, b in levels.values())
+            and _cells_covered(grid, configurations) >= fewest
+        ):
+            return grid
+    return None
+
+
+def _cells_covered(grid: SettingsGrid, configurations: Sequence[Configuration]) -> int:
+    """Cells that have a configuration; 0: two share one, so that something else must tell them apart."""
+    cells = [cell for c in configurations if (cell := grid.cell(c)) is not None]
+    return len(cells) if len(set(cells)) == len(cells) else 0
+
+
+def grid_rows(
+    grid: SettingsGrid, configurations: Sequence[Configuration], pairs: Pairs, score: Callable[[ResultRow], float | None]
+) -> Iterator[dict[str, Any]]:
+    """One row for each answer of a configuration in the design: `query`, `score`, `cluster`, and a column for each axis."""
+    for c, groups in zip(configurations, pairs.groups, strict=True):
+        if grid.cell(c) is None:
+            continue
+        own = {title: c.settings[axis] for title, axis in grid.settings.items()}
+        for key, rows in groups.items():
+            for row in rows:
+                yield {**own, "query": key, "score": score(row), "cluster": rows[0].cluster or key}
+
+
+def _unaliased(configurations: Sequence[Configuration]) -> dict[str, str]:
+    """Title of an axis to the setting that stands for it."""
+    columns: dict[tuple[int, ...], list[str]] = {}
+    for axis in configurations[0].settings:
+        values = [c.settings[axis] for c in configurations]
+        codes = {value: number for number, value in enumerate(dict.fromkeys(values))}
+        if len(codes) > 1:
+            columns.setdefault(tuple(codes[value] for value in values), []).append(axis)
+    titles = ((" + ".join(axes), axes[0]) for axes in columns.values())
+    return {f"{title} (setting)" if title in RESERVED else title: axis for title, axis in titles}

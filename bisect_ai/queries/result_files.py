@@ -15,9 +15,18 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.files import instead, log_files, source_of
+from bisect_ai.queries.files import instead, log_files, recognised, source_of
 from bisect_ai.queries.normalise import no_number
-from bisect_ai.queries.pairing import WAYS, Configuration, ResultRow
+from bisect_ai.queries.pairing import (
+    WAYS,
+    Configuration,
+    ResultRow,
+    _cells_covered,
+    differing_settings,
+    grid_of,
+    grid_rows,
+    pair_up,
+)
 from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading
 from bisect_ai.queries.sample import LogSettings, matches
 
@@ -300,3 +309,43 @@ def _unique_labels(names: Iterable[str]) -> list[str]:
         seen[name] += 1
         found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return found
+
+
+@dataclass(frozen=True)
+class AttributionTable:
+    """Result files as the table that `attribute` takes."""
+
+    rows: list[dict[str, Any]]
+    axes: Mapping[str, tuple[str, str]]
+    metric: str
+    good: str
+    bad: str
+
+
+def result_paths(table: Any) -> list[str | Path]:
+    """The paths of a tool's result files; empty for a plain table."""
+    if isinstance(table, str | Path):
+        return [table] if Path(table).is_file() and recognised(Path(table)) else []
+    are_paths = isinstance(table, Sequence) and len(table) > 0 and all(isinstance(each, str | Path) for each in table)
+    return list(table) if are_paths else []
+
+
+def attribution_table(
+    paths: Sequence[str | Path], *, metric: str | None = None, good: str | None = None, bad: str | None = None
+) -> AttributionTable:
+    """The scores of result files by question and axis. Raises `QueryError` where no configuration tells the axes apart."""
+    found = read_results(paths, metric=metric)
+    first, *others = found.chosen(good, bad)
+    every = [first, *(c for c in found.configurations if c is not first)]
+    number = every.index(others[0]) if bad is not None or len(every) == 2 else None
+    grid = grid_of(every, number, fewest=2)
+    if grid is None or (len(grid.levels) > 1 and _cells_covered(grid, every) < 3):
+        last = every[-1 if number is None else number]
+        changed = ", ".join(each["axis"] for each in differing_settings(first, last)) or "nothing that the files record"
+        raise QueryError(
+            f"cannot attribute the results: between {first.name} and {last.name} differs {changed}, and no configuration lies between "
+            "them that tells the axes apart; `compare` says which is better, or name two others with good and bad"
+        )
+    name = found.deciding(metric, every)
+    rows = list(grid_rows(grid, every, pair_up(every), lambda row: row.scores.get(name)))
+    return AttributionTable(rows, grid.levels, name, first.name, every[grid.bad].name)

@@ -10,13 +10,13 @@ from itertools import chain, islice
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.advice import guessed_columns
 from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.normalise import exchange_of, logged_number, scores_of
 from bisect_ai.queries.pairing import ResultRow, keys_of, variables_text
 from bisect_ai.queries.readers import Source
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import Row, label
+from bisect_ai.queries.unmapped_rows import guessed_columns
 from bisect_ai.queries.values import embedded, missing, text_of
 
 # The column that tells the answers of one row apart.

@@ -18,8 +18,7 @@ from typing import Any
 from bisect_ai.errors import StoreError
 from bisect_ai.store.journal import SUFFIX, closed_segments
 from bisect_ai.store.locks import is_locked
-from bisect_ai.store.record_lines import Record, check_schema, decode, is_sound
-from bisect_ai.store.segment_footer import Contents
+from bisect_ai.store.record_lines import Contents, Record, check_schema, decode, is_sound
 
 # A record with its place: (offset in bytes, head, payload).
 Placed = tuple[int, dict[str, Any], bytes]

@@ -26,9 +26,8 @@ from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.store.journal import JournalSegment, open_folder
 from bisect_ai.store.locks import Claims, Presence, Turn, is_locked, place_notices
 from bisect_ai.store.offsets import Places, key_of
-from bisect_ai.store.record_lines import Entry
+from bisect_ai.store.record_lines import Collector, Contents, Entry
 from bisect_ai.store.recovery import Damage, Folder
-from bisect_ai.store.segment_footer import Collector, Contents
 from bisect_ai.store.trial_records import Kept, Outlay, Scored, Spent, Unsettled, kept_in
 
 __all__ = ["Kept", "Scored", "Spent", "Store"]

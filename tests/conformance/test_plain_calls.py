@@ -18,8 +18,7 @@ import pytest
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.budget import NO_CAPS, Account
 from bisect_ai.provider.completion import Completions
-from bisect_ai.provider.litellm_loading import load_litellm
-from bisect_ai.provider.plain_calls import PROVIDERS, PlainRoute, plain_route
+from bisect_ai.provider.litellm_calls import PROVIDERS, PlainRoute, load_litellm, plain_route
 from bisect_ai.provider.retry import RequestTally, Wire
 from bisect_ai.provider.transport import close_connections
 from tests.faults.provider import Provider, Say

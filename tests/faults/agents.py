@@ -11,7 +11,7 @@ import random
 import re
 from typing import Any
 
-from bisect_ai.provider.litellm_loading import load_litellm
+from bisect_ai.provider.litellm_calls import load_litellm
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri")
 

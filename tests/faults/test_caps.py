@@ -22,7 +22,7 @@ from bisect_ai.provider import retry
 from bisect_ai.provider.budget import ONE_CALL, Account, Amount, CapReached, Caps
 from bisect_ai.provider.usage import Usage
 from bisect_ai.runs.run_accounts import Common
-from bisect_ai.store import segment_footer
+from bisect_ai.store import record_lines
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import Answer
 from tests.faults.provider import Provider, Request, Say
@@ -421,7 +421,7 @@ def test_a_new_sitting_sets_aside_what_the_dearest_answer_cost(
     tmp_path: Path, by_contents: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not the mean over all that was counted: a call that was about to start when its process was killed has cost nothing yet."""
-    monkeypatch.setattr(segment_footer, "FEWEST", 1 if by_contents else 1000)
+    monkeypatch.setattr(record_lines, "FEWEST", 1 if by_contents else 1000)
     with Store(tmp_path) as store:
         for i, usd in enumerate((0.001, 0.003)):
             answer = Answer(text="yes", usage=Usage(5, 5, usd))

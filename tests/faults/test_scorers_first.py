@@ -12,7 +12,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import TargetFailure
-from bisect_ai.provider.litellm_loading import load_litellm
+from bisect_ai.provider.litellm_calls import load_litellm
 from bisect_ai.store.trial_store import Store
 from tests.faults.provider import Provider, Request, Say
 

@@ -21,7 +21,7 @@ from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider import limit_headers, rate_limit, retry
 from bisect_ai.provider.budget import NO_CAPS, Caps
 from bisect_ai.provider.completion import Completions
-from bisect_ai.provider.litellm_loading import load_litellm
+from bisect_ai.provider.litellm_calls import load_litellm
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine

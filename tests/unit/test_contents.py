@@ -10,7 +10,7 @@ import pytest
 from bisect_ai.canonical import digest
 from bisect_ai.cli.store_commands import checked, runs_of
 from bisect_ai.provider.usage import Usage
-from bisect_ai.store import segment_footer
+from bisect_ai.store import record_lines
 from bisect_ai.store.purge import purge_query
 from bisect_ai.store.recovery import Reader
 from bisect_ai.store.trial_store import Kept, Scored, Store
@@ -38,7 +38,7 @@ def scored(i: int) -> list[Scored]:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(segment_footer, "FEWEST", 1)
+    monkeypatch.setattr(record_lines, "FEWEST", 1)
     with Store(tmp_path / "store") as store:
         store.begin(RUN, SETTINGS)
         for i in range(30):
@@ -112,7 +112,7 @@ def test_a_short_segment_has_none_and_a_purged_one_neither(path: Path, monkeypat
     with Store(path) as store:
         assert store.answer(identity(7)) is None
         assert store.answer(identity(8)) == kept(8)
-    monkeypatch.setattr(segment_footer, "FEWEST", 1000)
+    monkeypatch.setattr(record_lines, "FEWEST", 1000)
     with Store(path) as store:
         store.keep(RUN, [kept(50)], [])
     assert not any(b'"contents"' in p.read_bytes() for p in (path / "journal").glob("*.journal"))

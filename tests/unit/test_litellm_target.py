@@ -16,7 +16,7 @@ import pytest
 from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.completion import model_parameters
-from bisect_ai.provider.litellm_loading import load_litellm
+from bisect_ai.provider.litellm_calls import load_litellm
 from bisect_ai.provider.redaction import describe
 from bisect_ai.queries.query import Query
 from bisect_ai.targets import bounded
@@ -281,7 +281,7 @@ def test_importing_the_target_is_light_and_litellm_comes_without_network_or_dote
         "socket.getaddrinfo = refuse\n"
         "import bisect_ai.provider.completion as t, bisect_ai.targets.litellm_target\n"
         "assert not {'litellm', 'sklearn', 'pandas'} & set(sys.modules)\n"
-        "m = bisect_ai.provider.litellm_loading.load_litellm()\n"
+        "m = bisect_ai.provider.litellm_calls.load_litellm()\n"
         "assert 'PLANTED' not in os.environ and 'litellm.proxy.proxy_server' not in sys.modules\n"
         "assert m.drop_params is False and m.cache is None and not m.callbacks\n"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.provider.completion import _KEYS_OF, Completions
-from bisect_ai.provider.litellm_loading import load_litellm, look_once
+from bisect_ai.provider.litellm_calls import load_litellm, look_once
 from bisect_ai.provider.prices import listed, price_of
 from bisect_ai.provider.retry import Wire
 
