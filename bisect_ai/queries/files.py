@@ -22,15 +22,13 @@ from bisect_ai.queries.documents import HEAD, Part, expanded, first_parts, json_
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.call_records import Format, Piece, reach
 from bisect_ai.queries.formats.deepeval import DEEPEVAL, RAGAS
-from bisect_ai.queries.formats.harness import LM_EVAL, OPENAI_EVALS
-from bisect_ai.queries.formats.inspect_log import INSPECT
+from bisect_ai.queries.formats.harness import INSPECT, LM_EVAL, OPENAI_EVALS
 from bisect_ai.queries.formats.langfuse import LANGFUSE_EXPORT
 from bisect_ai.queries.formats.langsmith import LANGSMITH_RUNS
-from bisect_ai.queries.formats.litellm import LITELLM
 from bisect_ai.queries.formats.mlflow import MLFLOW
-from bisect_ai.queries.formats.openai import OPENAI
 from bisect_ai.queries.formats.otlp import OTLP
 from bisect_ai.queries.formats.promptfoo import PROMPTFOO
+from bisect_ai.queries.formats.request_logs import LITELLM, OPENAI
 from bisect_ai.queries.json_rows import ROW, is_lines, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, FileNamed, JsonLines, Listed, Source, Spot
 from bisect_ai.queries.records import ORIGIN, Shape
