@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import numpy as np
 
@@ -83,7 +82,7 @@ class Advice:
 
         Some of the chosen queries failed by chance and pass when they are asked again, whatever is reverted.
         """
-        heard = self._rows.spent - self._rows.out, self._rows.problem.tolerance
+        heard = self._rows.heard, self._rows.explored, self._rows.problem.tolerance
         if self._known[0] != heard:
             self._known = heard, {}
         known = self._known[1]
@@ -200,10 +199,10 @@ def combined(mean: Mean, advice: Mean) -> Mean:
     """What fresh queries and advice say together, each by its precision."""
     if not advice.n:
         return mean
-    advice = replace(advice, error=DOUBT * advice.error)
+    error = DOUBT * advice.error
     if not mean.n:
-        return advice
-    own, other = mean.error**-2, advice.error**-2
+        return Mean(advice.value, error, advice.n)
+    own, other = mean.error**-2, error**-2
     return Mean((own * mean.value + other * advice.value) / (own + other), (own + other) ** -0.5, mean.n + advice.n)
 
 

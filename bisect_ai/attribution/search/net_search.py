@@ -352,10 +352,9 @@ class NetSearch:
     def _is_futile(self) -> bool:
         """Whether the rest of the budget could hardly settle it: no axis is suspect, and the loss looks small."""
         loss, p = self._loss, self._problem
-        if self._tests.fits or loss.n < 64 or self.named() or self._rows.spent < 0.5 * p.budget:
+        if self._tests.fits or loss.n < 64 or loss.z > 2 or self._rows.spent < 0.5 * p.budget or self.named():
             return False
-        best = max((self._tests.mean(n, a).z for n in self._tests.families for a in self._axes), default=0.0)
-        if best > 1.5 or loss.z > 2:
+        if max((self._tests.mean(n, a).z for n in self._tests.families for a in self._axes), default=0.0) > 1.5:
             return False
         most = min(p.queries, loss.n + self._rows.left / 2)
         if self._rows.left >= 2 * (p.queries - self._rows.asked):

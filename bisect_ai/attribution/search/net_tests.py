@@ -19,7 +19,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.findings import proved_axes
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Bools, Floats, Ints
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.stats.inference import ScoreTable
 from bisect_ai.attribution.stats.sequential import SequentialTests
@@ -65,6 +65,10 @@ class NetTests:
         names = ("net",) if p.k <= 2 else QUESTIONS
         self.families = {name: SequentialTests(p.k, self.error_budget.of(name), horizon=horizon) for name in names}
         self.planned: dict[NetTest, list[int]] = {}
+        # Test to (queries,) whether it was planned for a query.
+        self._marks: dict[NetTest, Bools] = {}
+        # Means of tests, and how much had been heard then: one plan reads them many times.
+        self._means: tuple[int, dict[NetTest, Mean]] = -1, {}
         # Axis to the set of axes that are reverted with it and before it in "further".
         self._base: dict[int, int] = {}
 
@@ -74,6 +78,9 @@ class NetTests:
         for family, axis in tests:
             self.families[family].grant(self.error_budget.ask(family))
             self.planned.setdefault((family, axis), []).append(query)
+            if (family, axis) not in self._marks:
+                self._marks[family, axis] = np.zeros(self._rows.problem.queries, bool)
+            self._marks[family, axis][query] = True
 
     def base_on(self, axis: int, back: int) -> None:
         """In "further" the axis is tested beside these reverted axes; what was planned for it stays as it was."""
@@ -117,11 +124,15 @@ class NetTests:
 
     def differences(self, family: str, axis: int) -> tuple[Ints, Floats]:
         """The queries that were run for a family's test of an axis, in order, and their differences."""
-        planned = self.planned.get((family, axis))
-        if not planned:
+        marks = self._marks.get((family, axis))
+        if marks is None:
             return np.zeros(0, int), np.zeros(0)
         found = [self._rows.differences(*pair) for pair in self.pairs(family, axis)]
-        queries = np.intersect1d(np.array(planned), found[0][0], assume_unique=True)
+        ran, x = found[0]
+        planned = marks[ran]
+        if len(found) == 1:
+            return ran[planned], x[planned]
+        queries = ran[planned]
         for other, _ in found[1:]:
             queries = np.intersect1d(queries, other, assume_unique=True)
         columns = [x[np.searchsorted(q, queries)] for q, x in found]
@@ -129,7 +140,12 @@ class NetTests:
 
     def mean(self, family: str, axis: int) -> Mean:
         """The mean of a test's differences."""
-        return self._rows.mean_of(*self.differences(family, axis))
+        if self._means[0] != self._rows.heard:
+            self._means = self._rows.heard, {}
+        known = self._means[1]
+        if (family, axis) not in known:
+            known[family, axis] = self._rows.mean_of(*self.differences(family, axis))
+        return known[family, axis]
 
     # -- what is proved ----------------------------------------------------------------------------------------------
     def named(self) -> frozenset[int]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import Bools, Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.stats.inference import ScoreTable, score_ends
 from bisect_ai.attribution.stats.verdicts import Verdicts
 
@@ -83,18 +83,19 @@ class QueryRows:
         self._sums: dict[int, Floats] = {}
         # Cell to (2, queries) scores, and calls that failed.
         self._counts: dict[int, Ints] = {}
-        # Cell to (queries,) 1 where there is an outcome: a score, or a call that failed.
-        self._known: dict[int, Ints] = {}
-        # Cell to (queries,) 1 where something came back, censored or not.
-        self._returned: dict[int, Ints] = {}
+        # Cell to (queries,) whether there is an outcome: a score, or a call that failed.
+        self._known: dict[int, Bools] = {}
+        # Cell to (queries,) whether something came back, censored or not.
+        self._returned: dict[int, Bools] = {}
         # Cells in which calls failed.
         self._failures: set[int] = set()
         self._queue: deque[Trial] = deque()
         self._done: set[tuple[int, int]] = set()
         self._repeated: set[Trial] = set()
         self._lowest, self._highest = math.inf, -math.inf
-        self._step = 0.0
         self._weights = None if problem.weights is None else problem.weights / problem.weights.mean()
+        # What was read since the last outcomes came in: a search reads the same means many times before it asks.
+        self._pairs: dict[tuple[int, int], tuple[Ints, Floats]] = {}
         self._means: dict[tuple[int, int], Mean] = {}
         self._contrasts: dict[tuple[tuple[int, float], ...], Mean] = {}
 
@@ -108,6 +109,11 @@ class QueryRows:
     def exhausted(self) -> bool:
         """Whether every query was begun."""
         return self.asked >= self.problem.queries
+
+    @property
+    def heard(self) -> int:
+        """Trials whose outcomes came back: while it stays, so do all means but those of queries chosen for having broken."""
+        return self.spent - self.out
 
     @property
     def queued(self) -> int:
@@ -170,6 +176,7 @@ class QueryRows:
     # -- hearing ---------------------------------------------------------------------------------------------------
     def hear(self, outcomes: Sequence[Outcome]) -> None:
         """Take in what came back."""
+        self._pairs.clear()
         self._means.clear()
         self._contrasts.clear()
         for outcome in outcomes:
@@ -183,19 +190,19 @@ class QueryRows:
             if cell not in self._sums:
                 self._sums[cell] = np.zeros(self.problem.queries)
                 self._counts[cell] = np.zeros((2, self.problem.queries), np.int16)
-                self._known[cell] = np.zeros(self.problem.queries, np.int8)
-                self._returned[cell] = np.zeros(self.problem.queries, np.int8)
+                self._known[cell] = np.zeros(self.problem.queries, bool)
+                self._returned[cell] = np.zeros(self.problem.queries, bool)
             sums, (scored, failed) = self._sums[cell], self._counts[cell]
-            self._returned[cell][query] = 1
+            self._returned[cell][query] = True
             score = outcome.score
             if score is None or outcome.status != "ok" or math.isnan(score):
                 self.errors[cell] = self.errors.get(cell, 0) + 1
                 if outcome.status == "error":
-                    self._known[cell][query] = 1
+                    self._known[cell][query] = True
                     self._failures.add(cell)
                     failed[query] += 1
             else:
-                self._known[cell][query] = 1
+                self._known[cell][query] = True
                 self.varied = self.varied or bool(scored[query] and score * scored[query] != sums[query])
                 sums[query] += score
                 scored[query] += 1
@@ -227,12 +234,12 @@ class QueryRows:
         """The queries whose calls in all of `cells` came back, also those whose answer is censored."""
         return self._in_all(self._returned, cells)
 
-    def _in_all(self, marks: Mapping[int, Ints], cells: Sequence[int]) -> Ints:
+    def _in_all(self, marks: Mapping[int, Bools], cells: Sequence[int]) -> Ints:
         if any(c not in marks for c in cells):
             return np.zeros(0, int)
-        both = marks[cells[0]][: self.asked].astype(bool)
+        both = marks[cells[0]][: self.asked]
         for c in cells[1:]:
-            both = both & (marks[c][: self.asked] > 0)
+            both = both & marks[c][: self.asked]
         for c in cells:
             if (chosen := self._choices(c)) is not None:
                 both = both & (chosen[: self.asked] == 0)
@@ -275,18 +282,19 @@ class QueryRows:
     def scores(self, cell: int, queries: Ints) -> Floats:
         """The scores of queries that ran in a cell."""
         sums: Floats = self._sums[cell][queries]
-        scored, failed = self._counts[cell][:, queries]
         if cell in self._failures:
+            scored, failed = self._counts[cell][:, queries]
             return np.asarray((sums + failed * self.worst) / (scored + failed))
-        return np.asarray(sums / scored) if self._repeated else sums
+        return np.asarray(sums / self._counts[cell][0, queries]) if self._repeated else sums
 
     def differences(self, high: int, low: int) -> tuple[Ints, Floats]:
         """The queries that ran in both cells, and y(high) - y(low), weighted by what each query stands for."""
-        queries = self.ran(high, low)
-        if not len(queries):
-            return queries, np.zeros(0)
-        x = self.scores(high, queries) - self.scores(low, queries)
-        return queries, x if self._weights is None else x * self._weights[queries]
+        known = self._pairs.get((high, low))
+        if known is None:
+            queries = self.ran(high, low)
+            x = self.scores(high, queries) - self.scores(low, queries) if len(queries) else np.zeros(0)
+            known = self._pairs[high, low] = queries, x if self._weights is None else x * self._weights[queries]
+        return known
 
     def clusters(self, queries: Ints) -> Ints | None:
         """The clusters of queries; None: every query its own."""
@@ -321,11 +329,11 @@ class QueryRows:
         return Mean(value, math.sqrt(float(rest @ rest) + self.step(x) ** 2) / n, n)
 
     def step(self, x: Floats) -> float:
-        """The usual size of a difference that is not 0: root mean square; the range of the scores while none moved."""
-        moved = x[x != 0]
-        if len(moved):
-            self._step = float(np.sqrt(moved @ moved / len(moved)))
-        return self._step or (self._highest - self._lowest if self._highest > self._lowest else 1.0)
+        """The usual size of a difference that is not 0, by root mean square; where none moved, that of the loss, or the range."""
+        for each in (x, self.differences(0, self.problem.full)[1]):
+            if moved := int(np.count_nonzero(each)):
+                return math.sqrt(float(each @ each) / moved)
+        return self._highest - self._lowest if self._highest > self._lowest else 1.0
 
     def table(self, cells: Sequence[int], queries: Ints) -> ScoreTable:
         """Scores of queries in cells as a table, columns in the order of `cells`."""

@@ -70,6 +70,8 @@ class SequentialTests:
         self._looks: list[list[tuple[int, float]]] = [[] for _ in range(k)]
         self._over = [False] * k
         self._named: frozenset[int] = frozenset()
+        # What the names above were worked out from: looks taken, alpha and its division. They are read far more often than it changes.
+        self._named_at: tuple[int, float, bytes] | None = None
 
     def grant(self, alpha: float) -> None:
         """Give the family its part of alpha, before its first difference is heard."""
@@ -96,7 +98,10 @@ class SequentialTests:
 
     def named(self) -> frozenset[int]:
         """The axes proved to have a net cost, by Holm's steps; a name stays."""
-        named = set(self._named)
+        read = sum(map(len, self._looks)), self.alpha, self.weights.tobytes()
+        if read == self._named_at:
+            return self._named
+        self._named_at, named = read, set(self._named)
         while self.alpha and len(named) < self._k:
             passed = {a: x for a in range(self._k) if a not in named and (x := self._excess(a, self._level(a, named))) > 0}
             if not passed:
