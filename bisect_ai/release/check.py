@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from bisect_ai.errors import ReleaseError
 from bisect_ai.provider.redaction import shown
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import Release, changed_axes, check_pair, load_release
+from bisect_ai.release.references import parsed_by_suffix
 from bisect_ai.release.tool_faults import tool_faults
 from bisect_ai.release.tools import is_tools_axis, read_tools
 
@@ -44,13 +46,32 @@ class Suspect:
 
 def static_check(good: Release, bad: Release, *, columns: Collection[str] | None = None) -> list[Suspect]:
     """Suspects, the likeliest first. `columns` of the log, when known, are sources of template variables too."""
+    renames = _renames(good, bad)  # of the files as they are, before those of tools are read
+    ours, theirs = _with_tools_read(good), _with_tools_read(bad)
     return [
-        *_tool_suspects(good, bad),
-        *_lost_identifiers(good, bad),
+        *_tool_suspects(ours, theirs),
+        *_lost_identifiers(ours, theirs, renames),
         *_variable_suspects(good, bad, columns),
         *_undated_models(bad),
         *_unowned(good, bad),
     ]
+
+
+def _with_tools_read(release: Release) -> Release:
+    """A release whose axes are files, with those of its tools as data; one that cannot be read stays text."""
+    if release.checkout is None:
+        return release
+    axes = {axis: _parsed_files(value) if is_tools_axis(axis) else value for axis, value in release.axes.items()}
+    return replace(release, axes=axes)
+
+
+def _parsed_files(files: Json) -> Json:
+    read: dict[str, Any] = {}
+    for path, text in files.items() if isinstance(files, dict) else ():
+        read[path] = text
+        with suppress(ReleaseError):
+            read[path] = parsed_by_suffix(text, path) if isinstance(text, str) else text
+    return read or files
 
 
 def _tool_suspects(good: Release, bad: Release) -> Iterator[Suspect]:
@@ -67,8 +88,8 @@ def _tool_suspects(good: Release, bad: Release) -> Iterator[Suspect]:
 # -- identifiers -------------------------------------------------------------------------------------------------
 
 
-def _lost_identifiers(good: Release, bad: Release) -> Iterator[Suspect]:
-    lost = lost_names(good, bad)
+def _lost_identifiers(good: Release, bad: Release, renames: Mapping[tuple[str, str], str]) -> Iterator[Suspect]:
+    lost = lost_names(good, bad, renames)
     found: dict[tuple[str, str], list[Use]] = {}
     for use in uses(bad, {entry.name for entry in lost}):
         found.setdefault((use.name, use.axis), []).append(use)
@@ -209,9 +230,8 @@ class _Tools:
         return set(self.fields).union(*self.fields.values())
 
 
-def lost_names(good: Release, bad: Release) -> list[Lost]:
-    """Tools and fields that good's tool schemas have and bad's have not, in good's order."""
-    renames = _renames(good, bad)
+def lost_names(good: Release, bad: Release, renames: Mapping[tuple[str, str], str]) -> list[Lost]:
+    """Tools and fields that good's tool schemas have and bad's have not, in good's order; `renames` has what became of some."""
     left = set().union(*(_tool_entries(_as_tools(axis, value)).names() for axis, value in bad.axes.items()))
     found: list[Lost] = []
     for axis, value in good.axes.items():
