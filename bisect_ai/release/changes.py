@@ -240,6 +240,8 @@ class Scribe:
 
 def _change_summary(kind: Kind, before: Json, after: Json) -> str:
     if isinstance(before, str) and isinstance(after, str) and before.split() == after.split():
+        if _with_one_line_end(before) == _with_one_line_end(after):
+            return f"only the line ends: {_line_ends_name(before)} → {_line_ends_name(after)}"
         return f"only white space: {json.dumps(before[:_SPACES])} → {json.dumps(after[:_SPACES])}"
     old, new = _described_value(before), _described_value(after)
     if kind == "added":
@@ -247,6 +249,17 @@ def _change_summary(kind: Kind, before: Json, after: Json) -> str:
     if kind == "removed":
         return f"removed {old or excerpt(before)}"
     return f"{old or 'text'} → {new or 'text'}" if old or new else turn(before, after)
+
+
+def _with_one_line_end(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _line_ends_name(text: str) -> str:
+    """The one line end of a text, else that several are mixed."""
+    crlf = text.count("\r\n")
+    kinds = {"CRLF": crlf, "LF": text.count("\n") - crlf, "CR": text.count("\r") - crlf}
+    return " and ".join(name for name, times in kinds.items() if times) or "none"
 
 
 def _described_value(value: Json) -> str:

@@ -160,7 +160,7 @@ def _guilty(change: NamedChange, quoting: Quoting) -> GuiltyText:
     before, after = (as_text(side) for side in (change.before, change.after))
     if change.before is not None and change.after is not None:
         before, after = differing(before, after)
-    if not (before or after):
+    if change.is_white_space or not (before or after):
         return GuiltyText(f"{place_of_change(change, quoting)}: {quoting.prose(change.summary)}".removesuffix(": "), "", "")
     return GuiltyText(place_of_change(change, quoting), show(before, limit=MOST_TEXT), show(after, limit=MOST_TEXT))
 

@@ -327,9 +327,9 @@ def _says_all(change: NamedChange) -> bool:
 
 
 def _is_described(change: NamedChange) -> bool:
-    """Whether the change is of a file that moved, or is no text (a link, a binary file, one that Git LFS keeps)."""
+    """Whether a file moved, only white space differs, or it is no text (a link, a binary file, one that Git LFS keeps)."""
     marks = (side for side in (change.before, change.after) if isinstance(side, Mapping))
-    return change.kind == "moved" or any(_NO_TEXT & set(mark) for mark in marks)
+    return change.kind == "moved" or change.is_white_space or any(_NO_TEXT & set(mark) for mark in marks)
 
 
 def _draw_sides(screen: Screen, change: NamedChange, *, trunk: str) -> None:

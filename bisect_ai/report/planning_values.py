@@ -102,6 +102,11 @@ class NamedChange(Value, frozen=True):
         """Its provenance by fields."""
         return Provenance.model_validate(self.provenance)
 
+    @property
+    def is_white_space(self) -> bool:
+        """Whether line ends or other white space are all that differs: before and after would look the same."""
+        return self.summary.startswith(("only white space: ", "only the line ends: "))
+
 
 # -- the log, and what the static check suspects -----------------------------------------------------------------------
 class LogMixture(Value, frozen=True):

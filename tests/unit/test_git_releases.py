@@ -296,6 +296,23 @@ def test_line_ends_and_white_space_are_told_apart_from_words(repo: Path) -> None
     assert space.summary.startswith("only white space: ")
 
 
+def test_a_document_of_which_only_the_line_ends_changed_says_so(repo: Path) -> None:
+    commit(repo, {"kb/returns.md": "Thirty days.\r\n"}, "Another editor")
+    good, bad, _ = pair_of(repo, "v1.2", "HEAD")
+    screen = render_diff(tree_of(good, bad))
+    assert "kb/returns.md  only the line ends: LF → CRLF" in screen and "\\r" not in screen
+
+
+def test_a_field_that_a_tools_file_lost_is_a_suspect_where_a_prompt_still_shows_it(repo: Path) -> None:
+    example = 'Call it like this: get {"customer_id": "FH-1"}\n'
+    commit(repo, {"tools/orders.json": TOOLS, "prompts/system.md": SYSTEM + example, "tools/note.json": "no data"})
+    commit(repo, {"tools/orders.json": TOOLS.replace("customer_id", "customerId")}, "Rename")
+    good, bad, _ = pair_of(repo, "HEAD~1", "HEAD")
+    found = [(each["axes"], each["message"], each["where"]) for each in tree_of(good, bad)["suspects"]]
+    message = "'get' no longer has the field 'customer_id' (now 'customerId'), but prompt still uses it"
+    assert (("tools", "prompt"), message, "prompt: prompts/system.md line 6") in found
+
+
 def test_a_hunk_beside_a_change_of_all_line_ends_is_shown_without_them_and_blamed(repo: Path) -> None:
     commit(repo, {"prompts/system.md": SYSTEM.replace("\n", "\r\n")}, "Another editor")
     git(repo, "tag", "v1.4")
