@@ -92,12 +92,13 @@ def _run_and_report(
     config: Path, overrides: dict[str, Any], options: dict[str, Any], at: Standpoint, *, work: Work | None = None
 ) -> None:
     from bisect_ai.facts.run_facts import execute, stored_result
-    from bisect_ai.facts.sessions import started
+    from bisect_ai.facts.sessions import watched
+    from bisect_ai.runs.prepare import started
 
     takes_answers = options.get("html_path") or options.get("rollback_path")
     known = None if takes_answers or work is not None else stored_result
     with main.watched_over():
-        result = started(work or execute, overrides, config=config, progress=progress_for(options), known=known)
+        result = started(work or execute, overrides, config=config, watching=watched(progress_for(options)), known=known)
     usage = result.usage
     notify(result.notices, options)
     beside(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", options)

@@ -25,7 +25,7 @@ from bisect_ai.config import FILE, RepositorySettings, checked_part, heed_secret
 from bisect_ai.errors import BisectError, TargetFailure, Unchanged
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import SCHEMA, told_report
-from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
+from bisect_ai.facts.sessions import Progress, keep_report, result_of, store_of, watched
 from bisect_ai.release.source_files import commit_of, merge_base, repository_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.json_edge import as_mapping, read
@@ -35,6 +35,7 @@ from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending, Watch, spent_on
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.plan_run import price_of_calls
+from bisect_ai.runs.prepare import started
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion, GateQuestion
 from bisect_ai.runs.study import Study
@@ -47,7 +48,7 @@ def audit(config: str | Path | None = None, *, queries: Any = None, progress: Pr
     Takes what `bisect_ai.run` takes, and `audit={"detect": …, "miss": …, "per_year": …}`. The result's report has an `audit` block:
     `kind` (healthy, regression, undecided), `evidence` and its `bound`, `queries`, `calls`.
     """
-    return started(execute_audit, given, config=config, queries=queries, progress=progress)
+    return started(execute_audit, given, config=config, queries=queries, watching=watched(progress))
 
 
 def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = None, stop: Stop | None = None) -> Result:
@@ -170,7 +171,7 @@ def gate(
     work = partial(execute_gate, sides=sides, announce=announce)
     revisions = {"good": {"git": sides.base_commit}, "bad": {"git": sides.head_commit}}
     try:
-        return started(work, {**given, **revisions}, config=config, queries=queries, progress=progress)
+        return started(work, {**given, **revisions}, config=config, queries=queries, watching=watched(progress))
     except Unchanged:
         why = "no axis of the release differs from where the change began"
         return without_run(_block(sides, "not_worse", why), kind="no_regression")

@@ -30,7 +30,7 @@ from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
 from bisect_ai.facts.onset_facts import deploys_of, onset_block
 from bisect_ai.facts.report_view import SCHEMA, told_report, turned, turned_ends
-from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
+from bisect_ai.facts.sessions import Progress, keep_report, result_of, store_of, watched
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.release.load import Release
 from bisect_ai.replay.interrupts import Stop
@@ -42,6 +42,7 @@ from bisect_ai.result import Result
 from bisect_ai.runs.grounds import Anew
 from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
+from bisect_ai.runs.prepare import started
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import DriftQuestion
 from bisect_ai.runs.study import Study
@@ -66,7 +67,9 @@ def drift(
     if good is None:
         raise ConfigError("which release? name it with --good, or as `good` in bisect.yaml")
     work = partial(execute_drift, events=events, queries=queries)
-    return started(work, {**given, "good": good, "bad": good}, config=config, queries=queries, progress=progress, alone=True)
+    return started(
+        work, {**given, "good": good, "bad": good}, config=config, queries=queries, watching=watched(progress), alone=True
+    )
 
 
 def execute_drift(

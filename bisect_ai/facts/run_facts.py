@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.errors import BisectError, InputError, StoreError
-from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
+from bisect_ai.facts.sessions import Progress, keep_report, recommended, result_of, store_of, watched
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.load import Release
@@ -19,7 +19,7 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.runs.observations import Observation
-from bisect_ai.runs.prepare import compared_by_run, named, prepare, releases_of_run, settle
+from bisect_ai.runs.prepare import compared_by_run, named, prepare, releases_of_run, settle, started
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.store.recovery import Damage
@@ -80,7 +80,7 @@ def run(
     given = {name: value for name, value in locals().items() if name not in ("config", "queries", "progress")}
     if couplings is not None:
         given["couplings"] = [each if isinstance(each, str) else list(each) for each in couplings]
-    return started(execute, given, config=config, queries=queries, progress=progress)
+    return started(execute, given, config=config, queries=queries, watching=watched(progress))
 
 
 def execute(
@@ -232,7 +232,6 @@ def stored_rollback(run_prefix: str, *, store: Path, config: Path) -> Release | 
     Raises `InputError` when these are not what the run compared any more, or the run has no report.
     """
     from bisect_ai.facts.saved_runs import read_run
-    from bisect_ai.facts.sessions import recommended
 
     found = read_run(store, run_prefix)
     report, settings = read(Report, found.report), found.settings

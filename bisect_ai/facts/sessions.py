@@ -1,7 +1,4 @@
-"""One session of a run: settings prepared, its store open, its report kept, and what is given back.
-
-Whatever is asked (a run, an audit, a fix, drift) is asked in one: `started` prepares and stops at a signal, `keep_report` writes down.
-"""
+"""One session of a run, whatever it asks (a run, an audit, a fix, drift): its store open, its report kept, and what is given back."""
 
 from __future__ import annotations
 
@@ -9,19 +6,15 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bisect_ai.errors import InputError
-from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.release.load import Release
-from bisect_ai.replay.interrupts import Stop, heeded, seldom_collected
+from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike
 from bisect_ai.result import Result
-from bisect_ai.runs.preflight import refuse
-from bisect_ai.runs.prepare import prepare, settle
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.release_writer import rolled_back
 from bisect_ai.store.trial_store import Store
@@ -42,7 +35,6 @@ def recommended(good: Release, bad: Release, report: ReportLike) -> Release | No
     return rolled_back(good, bad, rollback.axes, measured=measured)
 
 
-STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
 # Whether progress is shown on standard error; or what gives a function to call with it.
 Progress: TypeAlias = "bool | Callable[[], AbstractContextManager[Watch]]"
 
@@ -54,32 +46,15 @@ class Work(Protocol):
         """Run (or resume) it and sum it up."""
 
 
-def started(
-    work: Work,
-    given: Mapping[str, Any],
-    *,
-    config: str | Path | None,
-    queries: Any = None,
-    progress: Progress = False,
-    alone: bool = False,
-    known: Callable[[Prepared, Path], Result | None] | None = None,
-) -> Result:
-    """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
+def watched(progress: Progress) -> Callable[[], AbstractContextManager[Watch]] | None:
+    """What shows progress; None: nothing does. Raises `InputError`."""
     if not isinstance(progress, bool) and not callable(progress):
         raise InputError(f"progress is {progress!r:.40}; it takes True or False")
-    with seldom_collected(), heeded(announce=STOPPING if progress else None) as stop:
-        settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
-        prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
-        if known is not None and (result := known(prepared, folder)) is not None:
-            return result
-        prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
-        stop.check()
-        if not progress:
-            return work(prepared, folder=folder, watch=None, stop=stop)
-        from bisect_ai.report.progress import live
+    if progress is not True:
+        return progress or None
+    from bisect_ai.report.progress import live
 
-        with (live if progress is True else progress)() as watch:
-            return work(prepared, folder=folder, watch=watch, stop=stop)
+    return live
 
 
 @contextmanager
@@ -103,8 +78,6 @@ def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any], *, 
 
 def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:
     """A report with its trials, and the release that it recommends, if any."""
-    from bisect_ai.facts.sessions import recommended
-
     ledger = outcomes.ledger
     return Result(
         report,

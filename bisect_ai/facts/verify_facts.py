@@ -27,7 +27,7 @@ from bisect_ai.errors import InputError
 from bisect_ai.facts.build import summarise
 from bisect_ai.facts.report_view import reported_estimate
 from bisect_ai.facts.saved_runs import FirstScores, first_scores, read_run, scale_of_scores
-from bisect_ai.facts.sessions import Progress, keep_report, result_of, started, store_of
+from bisect_ai.facts.sessions import Progress, keep_report, result_of, store_of, watched
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import lacking
@@ -40,7 +40,7 @@ from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.result import Result
 from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.ledger import Watch
-from bisect_ai.runs.prepare import named, releases_of_run
+from bisect_ai.runs.prepare import named, releases_of_run, started
 from bisect_ai.runs.prepared import Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, VerifyQuestion
 from bisect_ai.runs.release_writer import check_no_key
@@ -75,7 +75,7 @@ def verify(
         raise InputError(f"cannot verify a fix of run {run!r:.40}: give the run's id, or the beginning of it, or its result")
     work = partial(execute_verify, run=run, fix=fix, queries=queries)
     known = {} if config is None else _releases_of_run(run, Path(config), given)
-    return started(work, {**given, **known}, config=config, queries=queries, progress=progress)
+    return started(work, {**given, **known}, config=config, queries=queries, watching=watched(progress))
 
 
 def execute_verify(

@@ -1,4 +1,4 @@
-"""From settings to what is prepared: releases, scorers, log and target loaded, frozen and checked. Nothing is spent.
+"""From settings to what is prepared: releases, scorers, log and target loaded, frozen and checked. Nothing is spent before it is.
 
 The target that bisect.yaml or a caller names is built and checked against the budget. `make_plan` and `check_settings` say what a run
 would do, and what is wrong with it.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.canonical import digest
@@ -26,7 +27,7 @@ from bisect_ai.config import (
     read_config,
 )
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.budget import Account, Caps
+from bisect_ai.provider.budget import GRACE_SECONDS, Account, Caps
 from bisect_ai.provider.redaction import obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
@@ -35,6 +36,8 @@ from bisect_ai.release.checkout import FileSplit
 from bisect_ai.release.diff import diff
 from bisect_ai.release.load import changed_axes, check_pair
 from bisect_ai.release.pair import load_pair
+from bisect_ai.replay.interrupts import heeded, seldom_collected
+from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
 from bisect_ai.runs.question import Bisection
 from bisect_ai.runs.release_writer import check_no_key
@@ -122,6 +125,37 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
         diff(good, bad),
         (*(files.notes if files else ()), *sample.notices, *notices),
     )
+
+
+STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
+# What is done with a prepared study: `work(prepared, folder=…, watch=…, stop=…)`.
+R = TypeVar("R")
+# What gives a function to call with the progress of a run.
+Watching: TypeAlias = Callable[[], AbstractContextManager[Watch]]
+
+
+def started(
+    work: Callable[..., R],
+    given: Mapping[str, Any],
+    *,
+    config: str | Path | None,
+    queries: Any = None,
+    watching: Watching | None = None,
+    alone: bool = False,
+    known: Callable[[Prepared, Path], R | None] | None = None,
+) -> R:
+    """What `work` makes of the settings once they are prepared, unless it is `known`; stops at a signal with everything kept."""
+    from bisect_ai.runs.preflight import refuse
+
+    with seldom_collected(), heeded(announce=STOPPING if watching else None) as stop:
+        settings, folder = settle({k: v for k, v in given.items() if v is not None}, config=config, queries=queries)
+        prepared = prepare(settings, folder=folder, queries=queries, alone=alone)
+        if known is not None and (result := known(prepared, folder)) is not None:
+            return result
+        prepared = replace(prepared, notices=(*prepared.notices, *refuse(prepared, folder=folder)))
+        stop.check()
+        with watching() if watching else nullcontext() as watch:
+            return work(prepared, folder=folder, watch=watch, stop=stop)
 
 
 def make_plan(config: str | Path, overrides: Mapping[str, Any]) -> dict[str, Any]:

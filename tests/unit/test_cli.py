@@ -160,7 +160,7 @@ def test_a_fault_of_its_own_is_one_line_and_no_verdict(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by \x1b[31mzero")
 
-    for place in ("bisect_ai.facts.sessions.prepare", "bisect_ai.facts.canary_facts.canary"):
+    for place in ("bisect_ai.runs.prepare.prepare", "bisect_ai.facts.canary_facts.canary"):
         monkeypatch.setattr(place, broken)
     done = invoke(*words)
     assert done.exit_code == 2
