@@ -32,9 +32,29 @@ def names_of(cell: int, axes: Sequence[str]) -> tuple[str, ...]:
     return tuple(axis for i, axis in enumerate(axes) if cell >> i & 1)
 
 
+def bits(cell: int) -> tuple[int, ...]:
+    """The axes of a cell, lowest first."""
+    return tuple(i for i in range(cell.bit_length()) if cell >> i & 1)
+
+
+def mask(axes: Iterable[int]) -> int:
+    """The cell with just these axes bad."""
+    return sum(1 << i for i in axes)
+
+
 def sign_of(higher_is_better: bool) -> float:
     """What turns a score so that higher is better, and back: 1, or -1 where lower is better."""
     return 1.0 if higher_is_better else -1.0
+
+
+def score_ends(declared: tuple[float, float] | None, lowest: float, highest: float) -> tuple[float, float]:
+    """The lowest and the highest score there can be: as declared, else 0 and 1 (or -1 and 0) where all lie between, else those seen."""
+    if declared is not None:
+        return declared
+    for low, high in ((0.0, 1.0), (-1.0, 0.0)):
+        if low <= lowest and highest <= high:
+            return low, high
+    return lowest, highest
 
 
 def cluster_numbers(clusters: Sequence[object] | Ints | None, rows: Sequence[int] | NDArray[Any] | np.bool) -> Ints:
@@ -285,3 +305,36 @@ class Search(Protocol):
 
     def result(self) -> Attribution:
         """What the evidence so far says."""
+
+
+@dataclass(frozen=True)
+class JudgeNoise:
+    """The noise of the verdicts that a table's scores rest on."""
+
+    # Of one verdict, in squared score points; None: too few answers were judged twice.
+    variance: float | None
+    # (n, cells) numbers 0.. of the verdicts; equal where cells share one.
+    verdicts: Ints
+
+    def of(self, contrasts: Floats, loads: Floats) -> Floats:
+        """(m,) variance that verdicts give to contrasts (m, cells) of means in which a query's score has the load (n, cells)."""
+        if self.variance is None:
+            return np.full(len(contrasts), np.inf)
+        names = self.verdicts.ravel()
+        return np.array([self.variance * (np.bincount(names, (loads * c).ravel()) ** 2).sum() for c in contrasts])
+
+
+def share_of(judged: float, variance: float) -> float | None:
+    """The part of a variance that is the judge's noise, 1 at most; None: its noise is not known."""
+    if not np.isfinite(judged):
+        return None
+    return min(1.0, judged / variance) if variance > 0 else float(judged > 0)
+
+
+def interaction_contrast(k: int, axes: Sequence[int]) -> Floats:
+    """(2^k,) the interaction of `axes`, averaged over the settings of the others."""
+    inside = mask(axes)
+    cells = np.arange(1 << k)
+    on = np.array([(cell & inside).bit_count() for cell in cells])
+    sign = np.where((len(axes) - on) % 2 == 0, -1.0, 1.0)
+    return sign / (1 << (k - len(axes)))

@@ -17,8 +17,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
 from bisect_ai.attribution.designs.findings import conclude_scores
-from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers, sign_of
-from bisect_ai.attribution.stats.inference import score_ends
+from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers, score_ends, sign_of
 from bisect_ai.attribution.stats.missing import Bounds, bound_loss, bounds_warning, comparable, failing_causes, with_bounds
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest

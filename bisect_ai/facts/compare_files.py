@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import sign_of
+from bisect_ai.attribution.problem import score_ends, sign_of
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, PairedVerdict, verdicts_on
-from bisect_ai.attribution.stats.inference import score_ends
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.config import checked_part

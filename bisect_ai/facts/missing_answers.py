@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Attribution, cluster_numbers, names_of
-from bisect_ai.attribution.stats.inference import score_ends
+from bisect_ai.attribution.problem import Attribution, cluster_numbers, names_of, score_ends
 from bisect_ai.attribution.stats.missing import FEW, Bounds, bound_loss
 from bisect_ai.report.accounting import tape_phrase
 from bisect_ai.report.run_blocks import TapeBlock, TapeCell, TapeInside, TapeLean, UnansweredCall

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_numbers
+from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_numbers, score_ends
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, losses_by_size, paired_tests
 from bisect_ai.attribution.questions.segments import Paired, Segment, find_slices, given_segments
-from bisect_ai.attribution.stats.inference import ScoreTable, estimate, paired_table, score_ends
+from bisect_ai.attribution.stats.inference import ScoreTable, estimate, paired_table
 from bisect_ai.attribution.stats.missing import bound_loss
 from bisect_ai.errors import QueryError
 from bisect_ai.facts.segment_facts import conditions

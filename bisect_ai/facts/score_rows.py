@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from bisect_ai.attribution.problem import Bools, Floats, Ints, names_of
-from bisect_ai.attribution.stats.inference import score_ends
+from bisect_ai.attribution.problem import Bools, Floats, Ints, names_of, score_ends
 from bisect_ai.config import LogOptions
 from bisect_ai.errors import InputError
 from bisect_ai.queries.pairing import MOST_AXES

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import cluster_numbers
+from bisect_ai.attribution.problem import cluster_numbers, score_ends
 from bisect_ai.attribution.questions.segments import Condition, Paired, Segment, find_slices, given_segments
-from bisect_ai.attribution.stats.inference import score_ends
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
 from bisect_ai.runs.outcomes import Outcomes

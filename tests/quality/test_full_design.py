@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.designs.factorial import FactorialSearch
+from bisect_ai.attribution.problem import interaction_contrast
 from bisect_ai.attribution.rules import Rule
 from bisect_ai.attribution.stats import contrasts
 from tests.quality.populations import AXES, Population, causes, truth
@@ -76,7 +77,7 @@ VECTORS = {
     "introduced": lambda place: contrasts.introduced(4, place[0]),
     "reverted": lambda place: contrasts.reverted(4, place[0]),
     "shapley": lambda place: contrasts.shapley(4, place[0]),
-    "interaction": lambda place: contrasts.interaction_contrast(4, place),
+    "interaction": lambda place: interaction_contrast(4, place),
 }
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.designs.factorial import GENERATORS, FactorialSearch, FractionalSearch, fraction
-from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial
-from bisect_ai.attribution.stats.contrasts import factorial_contrast, interaction_contrast
+from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial, interaction_contrast
+from bisect_ai.attribution.stats.contrasts import factorial_contrast
 from bisect_ai.attribution.stats.inference import Fit
 from bisect_ai.errors import InputError
 

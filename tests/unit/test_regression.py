@@ -11,7 +11,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.attribution.designs.factorial import fraction
-from bisect_ai.attribution.problem import Problem
+from bisect_ai.attribution.problem import Problem, interaction_contrast
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.contrasts import factorial_contrast
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate, fit_regression, regression_terms
@@ -37,7 +37,7 @@ def test_the_full_design_is_a_clustered_weighted_regression(clustered: bool, mis
     assert (rows, terms) == (np.isfinite(scores).sum(), 8)
     inflation = np.sqrt((rows - 1) / (rows - terms))
     for chosen in contrasts.subsets(3):
-        ours, name = table.fit(contrasts.interaction_contrast(3, chosen)), ":".join(AXES[a] for a in chosen)
+        ours, name = table.fit(interaction_contrast(3, chosen)), ":".join(AXES[a] for a in chosen)
         assert ours is not None
         assert ours.value == pytest.approx(fitted.params[name])
         assert ours.error == pytest.approx(fitted.bse[name] / inflation)

@@ -30,6 +30,8 @@ from bisect_ai.attribution.problem import (
     Floats,
     Problem,
     Rollback,
+    bits,
+    mask,
     names_of,
 )
 from bisect_ai.attribution.rules import Rule, explain
@@ -166,7 +168,7 @@ def _net_effects(problem: Problem, table: ScoreTable, mains: list[Main]) -> list
 def _collapsed_contrasts(problem: Problem, table: ScoreTable, guilty: list[int]) -> Floats | None:
     """(2^g, 2^k) contrasts: loss of each cell over the guilty axes, averaged over the settings of all others that ran."""
     ran = table.mass > 0
-    inside = contrasts.mask(guilty)
+    inside = mask(guilty)
     rows = np.zeros((1 << len(guilty), 1 << problem.k))
     for cell in np.flatnonzero(ran):
         small = sum(1 << i for i, a in enumerate(guilty) if cell & inside & (1 << a))
@@ -180,7 +182,7 @@ def _collapsed_contrasts(problem: Problem, table: ScoreTable, guilty: list[int])
 
 def _rules_of_guilty(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]:
     """How the guilty axes act: groups of them, each in one rule; `unsettled` where two explanations do about as well."""
-    if len(guilty) == 1 or any(problem.needs[a] & contrasts.mask(guilty) for a in guilty if problem.needs):
+    if len(guilty) == 1 or any(problem.needs[a] & mask(guilty) for a in guilty if problem.needs):
         return [Rule((a,), "alone", 1.0) for a in guilty]
     rows = _collapsed_contrasts(problem, table, guilty)
     found = None
@@ -255,7 +257,7 @@ def measured_rollback(problem: Problem, table: ScoreTable, guilty: Sequence[int]
     if not lost > 0:
         return None
     subsets = [b for size in range(1, len(guilty) + 1) for b in itertools.combinations(guilty, size)]
-    closed = list(dict.fromkeys(contrasts.bits(problem.reverting(b)) for b in subsets))
+    closed = list(dict.fromkeys(bits(problem.reverting(b)) for b in subsets))
     sets = [b for b in closed if _has_run(problem, table, b)]
     if not sets:
         sets = _with_innocent(problem, table, guilty)
@@ -265,7 +267,7 @@ def measured_rollback(problem: Problem, table: ScoreTable, guilty: Sequence[int]
         return _as_rollback(problem, table, tuple(range(problem.k)))
     best = min(enough, key=lambda b: (len(b), -restored[b]))
     along = set(best) - set(guilty) if best in closed else set()
-    return replace(_as_rollback(problem, table, best), along=names_of(contrasts.mask(along), problem.axes))
+    return replace(_as_rollback(problem, table, best), along=names_of(mask(along), problem.axes))
 
 
 def _with_innocent(problem: Problem, table: ScoreTable, guilty: Sequence[int]) -> list[tuple[int, ...]]:
@@ -279,7 +281,7 @@ def _with_innocent(problem: Problem, table: ScoreTable, guilty: Sequence[int]) -
 
 
 def _reverted_cell(problem: Problem, back: Sequence[int]) -> int:
-    return problem.full & ~contrasts.mask(back)
+    return problem.full & ~mask(back)
 
 
 def _has_run(problem: Problem, table: ScoreTable, back: Sequence[int]) -> bool:
@@ -294,9 +296,7 @@ def _as_rollback(problem: Problem, table: ScoreTable, back: tuple[int, ...]) -> 
     share = ratio(table, part, contrasts.loss(problem.k), what="share of the loss brought back")
     lost = table.means[0] - table.means[problem.full]
     restores = float((table.means[cell] - table.means[problem.full]) / lost)
-    return Rollback(
-        names_of(contrasts.mask(back), problem.axes), cell, cell_mean(problem, table, cell), restores, share.interval
-    )
+    return Rollback(names_of(mask(back), problem.axes), cell, cell_mean(problem, table, cell), restores, share.interval)
 
 
 def _factorial_inconclusive(

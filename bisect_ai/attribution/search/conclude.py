@@ -17,11 +17,22 @@ import numpy as np
 
 from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.problem import RESTORED, Attribution, Cause, CellValue, Effect, Estimate, Mode, Problem, Rollback
+from bisect_ai.attribution.problem import (
+    RESTORED,
+    Attribution,
+    Cause,
+    CellValue,
+    Effect,
+    Estimate,
+    Mode,
+    Problem,
+    Rollback,
+    bits,
+    mask,
+)
 from bisect_ai.attribution.search.back_sets import mode_of
 from bisect_ai.attribution.search.net_tests import table_of_all
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows, calls_needed
-from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
 
 MOST_AXES_TABLE = 6  # more make more than 64 cells: a usual log has too few queries in each
@@ -132,14 +143,12 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     notes = []
     along = tuple(a for a in back if a not in e.named) if _goes_along(back, named, p) else ()
     if set(back) - e.named - set(along):
-        ran = e.rows.mean(p.full & ~contrasts.mask(e.rollback), p.full).n >= FEWEST
+        ran = e.rows.mean(p.full & ~mask(e.rollback), p.full).n >= FEWEST
         notes.append(why_more_goes_back(p, back=back, named=named, along=along, meant=e.rollback, ran=ran))
     rollback = None
     if back and value.value is not None:
         share = restores.value
-        rollback = Rollback(
-            _axis_names(back, p), p.full & ~contrasts.mask(back), value, share, restores.interval, _axis_names(along, p)
-        )
+        rollback = Rollback(_axis_names(back, p), p.full & ~mask(back), value, share, restores.interval, _axis_names(along, p))
     proof = "; ".join(f"{p.axes[a]}: {', '.join(e.proved.get(a, ()))}" for a in named)
     return Attribution(
         "cause",
@@ -167,7 +176,7 @@ def why_more_goes_back(
 
 def _goes_along(back: tuple[int, ...], named: Sequence[int], p: Problem) -> bool:
     """Whether a rollback takes back named axes, and besides only what cannot run without their bad side."""
-    return set(back) == set(contrasts.bits(p.reverting(set(back) & set(named))))
+    return set(back) == set(bits(p.reverting(set(back) & set(named))))
 
 
 def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
@@ -210,7 +219,7 @@ def _is_chain(p: Problem, one: int, other: int) -> bool:
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
     """The part of the loss that the axes have: what reverting them brings back, or what introducing them costs."""
     rows, full = e.rows, e.rows.problem.full
-    cell, low = full & ~contrasts.mask(axes), full
+    cell, low = full & ~mask(axes), full
     if mode == "alone":
         cell, low = rows.problem.reverted_pair(axes[0])
     if mode == "together":  # reverting any of them does
@@ -245,7 +254,7 @@ def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     """The set, its cell's value and the share of the loss that it brings back, on the queries that ran in good, bad and that cell."""
     rows, p = e.rows, e.rows.problem
     back = e.rollback
-    cell = p.full & ~contrasts.mask(back)
+    cell = p.full & ~mask(back)
     left = rows.mean(cell, p.full)
     if left.n < FEWEST:  # its cell cannot run, or hardly did
         back, cell = tuple(range(p.k)), 0

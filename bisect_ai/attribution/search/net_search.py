@@ -34,13 +34,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bisect_ai.attribution.error_budget import ErrorBudget
-from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Outcome, Problem, Trial, bits
 from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, MOST_UNCLEAR, OPEN, SURELY
 from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests, WholeTable
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing
-from bisect_ai.attribution.stats.contrasts import bits
 from bisect_ai.attribution.stats.sequential import LossBelow
 
 NOBODY_ELSE = 2.0  # as NOTHING_ELSE, where no other axis looks as if it were one

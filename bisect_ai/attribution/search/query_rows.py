@@ -5,7 +5,7 @@ difference of two cells is taken on the queries that ran in both, so that answer
 
 A query that is asked again in a cell (`again`) has there the mean of its scores.
 
-**Everything that comes back is an outcome.** A call that failed is the worst score (`inference.score_ends`): an axis that makes answers
+**Everything that comes back is an outcome.** A call that failed is the worst score (`problem.score_ends`): an axis that makes answers
 fail costs quality. An answer that the scorer gave no score, and one that rests on a tool call which the log does not have, are
 censored: their pairs are left out. How much the verdict rests on either is said by bounds (`missing`).
 
@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Bools, Floats, Ints, Outcome, Problem, Trial
-from bisect_ai.attribution.stats.inference import ScoreTable, score_ends
+from bisect_ai.attribution.problem import Bools, Floats, Ints, Outcome, Problem, Trial, score_ends
+from bisect_ai.attribution.stats.inference import ScoreTable
 from bisect_ai.attribution.stats.verdicts import Verdicts
 
 

@@ -15,21 +15,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Bools, Floats
-
-
-def bits(cell: int) -> tuple[int, ...]:
-    """The axes of a cell, lowest first."""
-    return tuple(i for i in range(cell.bit_length()) if cell >> i & 1)
-
-
-def mask(axes: Iterable[int]) -> int:
-    """The cell with just these axes bad."""
-    return sum(1 << i for i in axes)
+from bisect_ai.attribution.problem import Bools, Floats, interaction_contrast
 
 
 def loss(k: int) -> Floats:
@@ -83,15 +73,6 @@ def _ordered_shapley(k: int, axis: int, needs: Sequence[int]) -> Floats:
             c[cell] += weight
             c[cell | 1 << axis] -= weight
     return c
-
-
-def interaction_contrast(k: int, axes: Sequence[int]) -> Floats:
-    """(2^k,) the interaction of `axes`, averaged over the settings of the others."""
-    inside = mask(axes)
-    cells = np.arange(1 << k)
-    on = np.array([(cell & inside).bit_count() for cell in cells])
-    sign = np.where((len(axes) - on) % 2 == 0, -1.0, 1.0)
-    return sign / (1 << (k - len(axes)))
 
 
 def subsets(k: int, *, smallest: int = 1, largest: int | None = None) -> list[tuple[int, ...]]:

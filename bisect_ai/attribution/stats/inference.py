@@ -19,7 +19,7 @@ holds all the same.
 The scores of a fixed design are a linear model in statsmodels too, the regression that the report's contrasts come from: score =
 const + sum over sets T of axes of effect(T) x(T), where x(T) is minus the product over T of (1/2 if bad, else -1/2). So the
 coefficient of an axis is its main effect and that of a set its factorial interaction (Box, Hunter and Hunter 2005, ch. 5), in score
-points, positive when the change costs quality: `contrasts.interaction_contrast`. Weighted least squares; the errors are clustered
+points, positive when the change costs quality: `interaction_contrast`. Weighted least squares; the errors are clustered
 by query, or by the declared cluster (Liang and Zeger 1986), with t quantiles on clusters less one.
 
 Its values agree with the contrasts to rounding wherever every term can be told apart. Its errors are larger by statsmodels' sqrt((n
@@ -36,9 +36,16 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Bools, Estimate, Floats, Ints, cluster_numbers
-from bisect_ai.attribution.stats.contrasts import interaction_contrast
-from bisect_ai.attribution.stats.verdicts import JudgeNoise, share_of
+from bisect_ai.attribution.problem import (
+    Bools,
+    Estimate,
+    Floats,
+    Ints,
+    JudgeNoise,
+    cluster_numbers,
+    interaction_contrast,
+    share_of,
+)
 
 # Queries from which a table keeps sums over them, instead of going through them for each contrast: 60 contrasts of 10^6
 # queries in 16 cells take 5 s one by one and 0.4 s so.
@@ -384,13 +391,3 @@ def regression_terms(axes: Sequence[str], cells: Ints) -> dict[str, Floats]:
                 if np.allclose(column, sign * columns[place]):
                     names[place] += f" = {'-' * (sign < 0)}{name}"
     return dict(zip(names, columns, strict=True))
-
-
-def score_ends(declared: tuple[float, float] | None, lowest: float, highest: float) -> tuple[float, float]:
-    """The lowest and the highest score there can be: as declared, else 0 and 1 (or -1 and 0) where all lie between, else those seen."""
-    if declared is not None:
-        return declared
-    for low, high in ((0.0, 1.0), (-1.0, 0.0)):
-        if low <= lowest and highest <= high:
-            return low, high
-    return lowest, highest

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints, cluster_numbers
-from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable, estimate, score_ends
+from bisect_ai.attribution.problem import Attribution, Cause, Estimate, Failing, Floats, Ints, cluster_numbers, score_ends
+from bisect_ai.attribution.stats.inference import LevelledTable, ScoreTable, estimate
 
 Bools = NDArray[np.bool_]
 # The part of the queries that must be complete for the others to be left out.

@@ -20,31 +20,12 @@ that it did not judge (`missing` bounds them).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints, Outcome
+from bisect_ai.attribution.problem import Ints, JudgeNoise, Outcome
 
 # Pairs of verdicts of one answer that tell the judge's noise.
 FEWEST = 10
-
-
-@dataclass(frozen=True)
-class JudgeNoise:
-    """The noise of the verdicts that a table's scores rest on."""
-
-    # Of one verdict, in squared score points; None: too few answers were judged twice.
-    variance: float | None
-    # (n, cells) numbers 0.. of the verdicts; equal where cells share one.
-    verdicts: Ints
-
-    def of(self, contrasts: Floats, loads: Floats) -> Floats:
-        """(m,) variance that verdicts give to contrasts (m, cells) of means in which a query's score has the load (n, cells)."""
-        if self.variance is None:
-            return np.full(len(contrasts), np.inf)
-        names = self.verdicts.ravel()
-        return np.array([self.variance * (np.bincount(names, (loads * c).ravel()) ** 2).sum() for c in contrasts])
 
 
 class Verdicts:
@@ -85,10 +66,3 @@ def variance_of(differences: list[float]) -> float | None:
     squares = np.square(differences)
     further = float(squares.max()) or 1.0
     return float((squares.sum() + further) / (2 * (len(squares) + 1)))
-
-
-def share_of(judged: float, variance: float) -> float | None:
-    """The part of a variance that is the judge's noise, 1 at most; None: its noise is not known."""
-    if not np.isfinite(judged):
-        return None
-    return min(1.0, judged / variance) if variance > 0 else float(judged > 0)
