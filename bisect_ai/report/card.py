@@ -17,7 +17,7 @@ from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
 from bisect_ai.report.number_text import Scale, count, duration, held, listed, negated
-from bisect_ai.report.phrases import beside_phrases, candidates_phrase, change_name
+from bisect_ai.report.phrases import beside_phrases, candidates_phrase, change_name, open_axes
 from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import UNMEASURED, Report, fine_scale, is_of_watching
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -302,7 +302,8 @@ def _beware(report: Report, quoting: Quoting) -> str:
     named = report.verdict.kind == "cause"
     guesses = [quoting.prose(warning) for warning in report.warnings if warning.endswith("(guessed)")]
     faults = [quoting.prose(each.message) for each in report.suspects if (each.where or "").endswith(": schema")]
-    told = [*guesses, *faults[:2], trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
+    rest = [f"whether {others} costs quality too is open"] if (others := open_axes(report, quoting=quoting)) else []
+    told = [*rest, *guesses, *faults[:2], trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]
     return "; ".join(part.strip("; .").removeprefix("Beware: ").removeprefix("but ") for part in told if part)
 
 

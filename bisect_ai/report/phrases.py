@@ -38,14 +38,14 @@ from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 
 # Degree of belief from which a candidate is worth naming beside the others.
 LIKELY = 0.1
-# Shares that sum to less than this are said to add up to the loss; more is what other changes win back.
+# Shares that sum to RESTORED at least and less than this are said to add up to the loss; more is what other changes win back.
 ADDS_UP = 1.2
 # The part of the loss from which on a cause, or a rollback, stands for all of it.
 RESTORED = 0.8
 # Parts of the values by which their difference and the loss may differ in rounding.
 DIFFERS = 0.005
-# A share from which on it is all of the loss.
-FULL = 0.995
+# A share from which on it is all of the loss, and one below which it is written as 0 %.
+FULL, ROUNDS_TO_NOTHING = 0.995, 0.005
 UNSETTLED = "how they act together is not settled"
 # Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it.
 REASON_CHARS = 120
@@ -101,15 +101,28 @@ def failing_phrase(failing: FailingShares) -> str:
 
 
 def share_phrase(cause: NamedCause | NamedChange) -> str:
-    """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"; never less than nothing or more than all of it."""
+    """The share of the loss: "91 % of the loss, 95 % interval 70 to 100"; never less than nothing or more than all of it.
+
+    What is named was proved to cost quality, also where the interval of its share holds nothing.
+    """
     share, interval = cause.share, cause.interval
     if share is None:
         return f"share of the loss {UNKNOWN}"
     if interval and interval[0] >= 1:
         return "all of the loss" + (": other changes win part of it back" if interval[0] > 1 else "")
     share = min(max(held(share, within_one(interval)), 0.0), 1.0)
+    ends = within_one(interval)
     part = "all" if share >= FULL else WHOLE.value(share)
-    return f"{part} of the loss, {WHOLE.between(within_one(interval))}"
+    told = f"{part} of the loss, {WHOLE.between(ends)}"
+    if ends is None or ends[0] >= ROUNDS_TO_NOTHING:
+        return told
+    if share < ROUNDS_TO_NOTHING:
+        told = (
+            f"at most {WHOLE.value(ends[1])} of the loss"
+            if ROUNDS_TO_NOTHING <= ends[1] < FULL
+            else "an unknown part of the loss"
+        )
+    return f"{told}: that it costs quality is proved, how much is not"
 
 
 def restored_phrase(restores: float | None, interval: Interval, *, more: bool = False) -> str:
@@ -173,6 +186,16 @@ def part_of_drop(report: Report, cause: NamedCause) -> str:
         return "a part of the drop"
     rollback = report.verdict.rollback
     return "at least a part of the drop" if rollback and not rollback.along and is_whole_release(report) else "the drop"
+
+
+def open_axes(report: Report, *, quoting: Quoting = PLAIN) -> str:
+    """The changed axes beside a cause that may cost quality too: they look so, and the calls ended before more was known."""
+    verdict = report.verdict
+    if verdict.kind != "cause":
+        return ""
+    known = {axis for cause in verdict.causes for axis in cause.axes} | set(verdict.keep)
+    known |= set(verdict.rollback.axes) if verdict.rollback else set()
+    return listed([quoting.name(axis) for axis in report.axes if axis not in known], last=" or ")
 
 
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:

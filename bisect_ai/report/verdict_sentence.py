@@ -13,6 +13,7 @@ from bisect_ai.report.phrases import (
     ADDS_UP,
     DIFFERS,
     LIKELY,
+    RESTORED,
     UNSETTLED,
     calls_to_settle,
     candidates_phrase,
@@ -21,6 +22,7 @@ from bisect_ai.report.phrases import (
     failing_phrase,
     logged_phrase,
     loss_phrase,
+    open_axes,
     part_of_drop,
     rollback_phrase,
     share_phrase,
@@ -110,10 +112,12 @@ def _cause_sentence(report: Report, quoting: Quoting) -> str:
             f"{'; makes answers fail: ' + failing_phrase(cause.failing) if cause.failing else ''})"
             for cause in causes
         ]
-        adds = "add up to" if sum(cause.share or 0.0 for cause in causes) < ADDS_UP else "of"
+        adds = "add up to" if RESTORED <= sum(cause.share or 0.0 for cause in causes) < ADDS_UP else "of"
         head = f"{len(causes)} causes {adds} the drop: {listed(parts)};"
     down = _down_to(report, quoting)
-    return f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}.{down and ' '}{down}"
+    rest = [f"Whether {others} costs quality too is open."] if (others := open_axes(report, quoting=quoting)) else []
+    first = f"{head} {_loss_clause(report, quoting)}; {rollback_phrase(report, quoting=quoting)}."
+    return " ".join([first, *([down] if down else []), *rest])
 
 
 def _one_cause(report: Report, cause: NamedCause, quoting: Quoting) -> str:

@@ -120,3 +120,11 @@ def test_population_intervals_cover() -> None:
     found = [v for family in ("alone", "masking") for v in verdicts(family, budget=700, seeds=60, noise=0.0, churn=0.02)]
     assert share(v.loss_covered for v in found) >= 0.93
     assert share(v.rollback_covered for v in found) >= 0.9
+
+
+def test_the_share_of_a_cause_that_was_proved_is_told_by_the_queries_that_proved_it() -> None:
+    """Few queries may have run under good, bad and without the axis: on those alone the intervals are -7 to 87 % and -55 to 69 %."""
+    for seed in (3, 5):
+        found, _ = solve(make("two", seed=seed), NetSearch, budget=1500, seed=seed)
+        alone = [c.share.interval for c in found.causes if c.mode == "alone"]
+        assert alone and all(ends is not None and ends[0] > 0 for ends in alone)

@@ -27,6 +27,7 @@ LOSS: dict[str, Any] = {
 SMALL: dict[str, Any] = {"estimate": 0.004, "interval": [-0.006, 0.014], "good": 0.87, "bad": 0.866, "n": 900}
 FALLS = "correct falls from 87 % to 69 % (a loss of 18 points, 95 % interval 13 to 23)"
 ROLLBACK = {"axes": ["tools"], "value": 0.86, "interval": [0.82, 0.9], "restores": 0.95}
+PROVED = "that it costs quality is proved, how much is not"
 BACK = "reverting tools alone recovers 95 % of it (measured: 86 %, 95 % interval 82 to 90)"
 
 
@@ -56,7 +57,7 @@ def sentence(kind: str, *, loss: dict[str, Any] = LOSS, more: dict[str, Any] | N
         ([cause(["a", "b", "c"], "either")], "a, b and c, any of which is enough, cause the drop: "),
         (
             [cause(["prompt"], "alone", 0.6), cause(["corpus", "tools"], "together", None)],
-            "2 causes add up to the drop: prompt alone (70 % of the loss, 95 % interval 70 to 100) and "  # never outside its interval
+            "2 causes of the drop: prompt alone (70 % of the loss, 95 % interval 70 to 100) and "  # never outside its interval
             "corpus and tools together (share of the loss not estimated); ",
         ),
     ],
@@ -93,6 +94,23 @@ def test_a_cause_with_a_part_of_the_loss_is_not_told_as_all_of_it() -> None:
 def test_causes_that_sum_to_more_than_the_loss_do_not_add_up_to_it() -> None:
     told = sentence("cause", causes=[cause(["prompt"], "alone", 0.9), cause(["tools"], "alone", 0.8)], rollback=ROLLBACK)
     assert told.startswith("2 causes of the drop: prompt alone (90 % of the loss")
+
+
+@pytest.mark.parametrize(
+    ("shares", "head"), [((0.5, 0.4), "2 causes add up to the drop: "), ((0.3, 0.3), "2 causes of the drop: ")]
+)
+def test_causes_add_up_to_the_drop_only_where_hardly_anything_is_left(shares: tuple[float, float], head: str) -> None:
+    parts = [cause([axis], "alone", s) | {"interval": [0.1, 0.6]} for axis, s in zip(("prompt", "tools"), shares, strict=True)]
+    assert sentence("cause", causes=parts, rollback=ROLLBACK).startswith(head)
+
+
+def test_an_axis_that_is_neither_guilty_nor_innocent_is_open() -> None:
+    axes = {"axes": ["prompt", "tools", "corpus", "model"]}
+    parts = [cause(["prompt"], "alone", 0.3) | {"interval": [0.1, 0.5]}]
+    told = sentence("cause", causes=parts, rollback=ROLLBACK, keep=["corpus"], more=axes)
+    assert told.endswith(" Whether model costs quality too is open.")
+    known = sentence("cause", causes=parts, rollback=ROLLBACK, keep=["corpus", "model"], more=axes)
+    assert "is open" not in known
 
 
 def test_only_the_whole_release_brings_it_back() -> None:
@@ -256,7 +274,9 @@ def test_numbers(written: str, expected: str) -> None:
         (1.59, [0.95, 4.26], "all of the loss, 95 % interval 95 to 100"),
         (1.6, [1.2, 2.1], "all of the loss: other changes win part of it back"),
         (1.6, None, "all of the loss, 95 % interval not estimated"),
-        (-0.1, [-0.3, 0.1], "0 % of the loss, 95 % interval 0 to 10"),
+        (0.21, [-0.1, 0.54], f"21 % of the loss, 95 % interval 0 to 54: {PROVED}"),
+        (-0.1, [-0.3, 0.1], f"at most 10 % of the loss: {PROVED}"),
+        (-0.2, [-0.3, -0.1], f"an unknown part of the loss: {PROVED}"),
     ],
 )
 def test_a_share_is_never_below_nothing_or_above_all_of_the_loss(share: float, interval: list[float] | None, said: str) -> None:

@@ -69,8 +69,8 @@ class Evidence:
     # What each axis costs so far in each question, and the calls that one more query for it takes.
     suspects: tuple[tuple[Mean, int], ...]
     error_budget: ErrorBudget
-    # Whether an axis that is not named looks as if it cost a part of the loss.
-    suspects_more: bool = True
+    # Axes that are not named and look as if they cost a part of the loss.
+    suspected: frozenset[int]
 
 
 def conclude_search(e: Evidence) -> Attribution:
@@ -150,11 +150,12 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
         share = restores.value
         rollback = Rollback(_axis_names(back, p), p.full & ~mask(back), value, share, restores.interval, _axis_names(along, p))
     proof = "; ".join(f"{p.axes[a]}: {', '.join(e.proved.get(a, ()))}" for a in named)
+    open_axes = frozenset() if e.ended == "cause" else e.suspected  # the search ends so once nothing else is likely
     return Attribution(
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
         rollback=rollback,
-        keep=tuple(name for a, name in enumerate(p.axes) if a not in e.named and a not in back),
+        keep=tuple(name for a, name in enumerate(p.axes) if a not in {*e.named, *back, *open_axes}),
         reason=f"proved to cost quality on average ({proof}); {e.error_budget.describe()}",
         notes=tuple(notes),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
@@ -229,21 +230,23 @@ def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:
         cell = cell if rows.mean(cell, full).n >= FEWEST else best
     queries = rows.ran(0, full, cell, low)
     if len(queries) < FEWEST:
-        return _share_apart(e, axes)
+        return _share_apart(e, axes, otherwise=Estimate(None, None, 0, "share: not measured for want of calls"))
     cells = sorted({0, full, cell, low})
     table = rows.table(cells, queries)
     part, whole = np.zeros(len(cells)), np.zeros(len(cells))
     part[cells.index(cell)] += 1.0
     part[cells.index(low)] -= 1.0
     whole[cells.index(0)], whole[cells.index(full)] = 1.0, -1.0
-    return within_one(ratio(table, part, whole, what="share of the loss that reverting it brings back"))
+    paired = within_one(ratio(table, part, whole, what="share of the loss that reverting it brings back"))
+    holds_none = paired.interval is None or paired.interval[0] <= 0  # few queries ran in all of these: more prove the cost
+    return _share_apart(e, axes, otherwise=paired) if holds_none else paired
 
 
-def _share_apart(e: Evidence, axes: tuple[int, ...]) -> Estimate:
+def _share_apart(e: Evidence, axes: tuple[int, ...], *, otherwise: Estimate) -> Estimate:
     """The net cost of one axis over the loss, each from the queries that tell it; the delta method takes them as independent."""
     net, loss = _net_effect(e, axes[0]) if len(axes) == 1 else None, e.rows.mean(0, e.rows.problem.full)
     if net is None or net.estimate.value is None or net.estimate.interval is None or loss.value <= 0:
-        return Estimate(None, None, 0, "share: not measured for want of calls")
+        return otherwise
     share, half = net.estimate.value / loss.value, (net.estimate.interval[1] - net.estimate.interval[0]) / 2
     half = math.hypot(half, 2 * share * loss.error) / loss.value
     method = "net cost over the loss, 95 % delta-method interval, each from its own queries"
@@ -261,7 +264,7 @@ def _chosen_rollback(e: Evidence) -> tuple[tuple[int, ...], Estimate, Estimate]:
     lost, loss = rows.mean(0, cell), rows.mean(0, p.full)
     if cell and lost.n >= FEWEST:
         short = ((1 - RESTORED) * loss.value - lost.value) / math.hypot(lost.error, (1 - RESTORED) * loss.error)
-        if left.value <= 0 or short < -(SHORT if e.suspects_more and len(e.named) == 1 else PLAIN_SHORT):
+        if left.value <= 0 or short < -(SHORT if e.suspected and len(e.named) == 1 else PLAIN_SHORT):
             back, cell = tuple(range(p.k)), 0
     queries = rows.ran(0, p.full, cell)
     cells = sorted({0, p.full, cell})

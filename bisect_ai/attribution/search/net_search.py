@@ -376,7 +376,7 @@ class NetSearch:
             suspicion=tuple((a, self._tests.progress(a)) for a in self._axes),
             suspects=tuple((self._tests.mean(n, a), 4 if n == "net" else 2) for n, a in self._tests.planned),
             error_budget=self.error_budget,
-            suspects_more=self._standing.suspects_more(named),
+            suspected=self._standing.suspected(named),
         )
 
 

@@ -187,11 +187,15 @@ class Standing:
         can = [a for a in self._axes if a not in named and self._tests.can_run(family, a)]
         return [a for a in can if self.single(family, a).favours_nothing(size) < NOTHING_ELSE]
 
-    def suspects_more(self, named: frozenset[int]) -> bool:
-        """Whether an axis that is not named looks more like costing a part of the loss than like nothing; advice counts."""
+    def suspected(self, named: frozenset[int]) -> frozenset[int]:
+        """The axes that are not named and look more like costing a part of the loss than like nothing; advice counts."""
         size = OPEN * max(self.loss.value, self._problem.tolerance)
-        others = [[self.single(f, a) for f in ("reverted", "introduced")] for a in self._axes if a not in named]
-        return any(not any(m.n for m in means) or any(m.n and m.favours_nothing(size) < 0 for m in means) for means in others)
+        others = {a: [self.single(f, a) for f in ("reverted", "introduced")] for a in self._axes if a not in named}
+        return frozenset(
+            a
+            for a, means in others.items()
+            if not any(m.n for m in means) or any(m.n and m.favours_nothing(size) < 0 for m in means)
+        )
 
     @property
     def _problem(self) -> Problem:
