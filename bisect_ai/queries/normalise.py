@@ -311,7 +311,7 @@ def numbers_of(listed: Any, *, cell: bool = False) -> dict[str, float]:
     if not isinstance(listed, Mapping):
         return {}
     found = {str(name): score_of(value, cell=cell) for name, value in listed.items()}
-    return {name: score for name, score in found.items() if score is not None}
+    return {name: score for name, score in found.items() if name and score is not None}
 
 
 def documents_in(returned: Any) -> list[Any]:

@@ -107,6 +107,7 @@ COLUMNS = ("user", "user_id", "session", "session_id", "conversation", "conversa
 # Columns that say who asked, when, and what came of it, not what was asked.
 _NOT_ASKED = {
     *("id", "input", "messages", "history", "at", "release", "output", "scores", "cluster", "versions", "feedback"),
+    *("doc_id", "sample_id"),  # numbers that a tool gave the rows
     *("request_id", "trace_id", "span_id", "timestamp", "created_at", "latency", "latency_s", "cost", "usd", "tokens", "usage"),
     *COLUMNS,
     *ORIGIN,

@@ -89,6 +89,16 @@ def text_of(value: Any) -> str:
     return tidied if isinstance(tidied, str) else json.dumps(tidied, sort_keys=True)
 
 
+def name_of(value: Any) -> str:
+    """The text that names a record, a release or a model; empty where none is recorded: a record is then named by its content."""
+    return "" if missing(value) else text_of(value)
+
+
+def names_of(fields: Mapping[str, Any], *kept: str) -> dict[str, Any]:
+    """The fields as the texts that name what answered; those of `kept` as they are."""
+    return {name: each if name in kept else name_of(each) for name, each in fields.items()}
+
+
 def tidy(value: Any, *, where: str, depth: int = 0) -> Any:
     """`value` as plain JSON: missing to None, dates to ISO text. Raises `QueryError` for what JSON cannot hold."""
     if value is None or isinstance(value, str | bool | int):

@@ -139,6 +139,47 @@ def test_what_stands_beside_an_error_scores_no_answer(tmp_path: Path, kind: str)
     assert bisect_ai.compare(*source, missing="failed").report["verdict"]["kind"] == "regression"
 
 
+def test_a_test_whose_grader_failed_is_no_wrong_answer_of_promptfoo(tmp_path: Path) -> None:
+    good = passes(240)
+    first, second = (promptfoo(tmp_path / name, {("m", "p"): good}) for name in ("a.json", "b.json"))
+    body = json.loads(second.read_text())
+    for row in body["results"]["results"][::8]:
+        graded = {"pass": False, "score": 0, "reason": "no JSON", "metadata": {"graderError": True}}
+        row |= {"success": False, "score": 0, "failureReason": 1, "error": "no JSON", "gradingResult": graded}
+    second.write_text(json.dumps(body))
+    report = bisect_ai.compare(first, second).report
+    assert (report["loss"]["n"], report["loss"]["estimate"], report["verdict"]["kind"]) == (210, 0.0, "undecided")
+
+
+def deepeval_run(path: Path, results: Sequence[bool | None], times: int = 1) -> Path:
+    """A test run of DeepEval; None: the metric failed."""
+    cases = [
+        {
+            "name": f"case {i} {time}", "input": question(i), "actualOutput": "yes" if ok else "no", "success": bool(ok),
+            "order": i * times + time,
+            "metricsData": [{"name": "Same", "score": None if ok is None else float(ok), "error": "boom" if ok is None else None}],
+        }
+        for i, ok in enumerate(results)
+        for time in range(times)
+    ]  # fmt: skip
+    path.write_text(json.dumps({"testRunData": {"testCases": cases, "hyperparameters": {}}}))
+    return path
+
+
+def test_a_case_whose_metric_failed_is_no_wrong_answer_of_deepeval(tmp_path: Path) -> None:
+    good = passes(240)
+    failed: list[bool | None] = [None if i % 8 == 0 else ok for i, ok in enumerate(good)]
+    report = bisect_ai.compare(deepeval_run(tmp_path / "a.json", good), deepeval_run(tmp_path / "b.json", failed)).report
+    assert (report["loss"]["n"], report["loss"]["estimate"], report["verdict"]["kind"]) == (210, 0.0, "undecided")
+
+
+def test_cases_that_ask_the_same_count_as_one_cluster(tmp_path: Path) -> None:
+    good = passes(60)
+    files = [deepeval_run(tmp_path / f"{name}.json", side, 5) for name, side in (("a", good), ("b", broken(good, 20)))]
+    report = bisect_ai.compare(*files).report
+    assert "cluster-robust" in report["loss"]["method"] and report["verdict"]["kind"] == "undecided"
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
 @pytest.mark.parametrize("case", ["01-inspect-two-logs", "14-promptfoo-two-runs"])
 def test_files_as_tools_write_them(case: str) -> None:

@@ -26,6 +26,7 @@ from bisect_ai.queries.formats.call_records import (
 )
 from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message
 from bisect_ai.queries.sample import DUPLICATE
+from bisect_ai.queries.values import name_of, names_of
 
 ROW = {
     "id": ("id", "span_id"),
@@ -82,11 +83,11 @@ def _braintrust_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
     return Call(
-        str(span["id"]),
+        name_of(span["id"]),
         span.get("start"),
         asked_messages(first(row, ("input",))),
         _said_in_braintrust(row),
-        fields={**fields, "versions": {"model": str(fields["model"])} if "model" in fields else {}},
+        fields={**fields, "versions": {"model": name_of(fields["model"])} if "model" in fields else {}},
         extra={name: each for name, each in rest(row, ROW, CONTENT).items() if name not in (*SHARED, *ROW, *FIELDS)},
     )
 
@@ -107,7 +108,7 @@ def _braintrust_tool(span: Span) -> dict[str, Any] | None:
 def _shared_by_braintrust(span: Span) -> dict[str, Any]:
     row = span["attributes"]
     scores = {} if row.get("error") else numbers_of(first(row, ("scores",)), cell=True)
-    known = {name: each if name == "reference" else str(each) for name, each in take(row, SHARED).items()}
+    known = names_of(take(row, SHARED), "reference")
     return {**known, **({"scores": scores} if scores else {})}
 
 
@@ -160,7 +161,7 @@ def _split_calls() -> Split:
 def _build_calls(values: Sequence[Value]) -> Iterator[Made]:
     rows, repeats = newest(values, "id", "ended_at")
     yield from (Made(None, DUPLICATE) for _ in range(repeats))
-    examples = [row for row in rows if EXAMPLE in str(row.get("op_name"))]
+    examples = [row for row in rows if EXAMPLE in name_of(row.get("op_name"))]
     if not examples:
         yield from trace_records([_call_span(row) for row in rows], lambda _: WEAVE_CALLS)
         return
@@ -182,7 +183,7 @@ def _braintrust_example(row: Value) -> Call:
     wanted = ("expected", "target", "reference", "ground_truth", "expected_output")
     model = OP.search(str(first(row, ("inputs.model",)) or "").replace("/object/", "/op/"))
     return Call(
-        str(row.get("id")),
+        name_of(row.get("id")),
         row.get("started_at"),
         asked_messages({name: each for name, each in example.items() if name not in wanted}),
         None if row.get("exception") else said_message(output.get("output", output.get("model_output"))),
@@ -213,13 +214,13 @@ def _weave_kind(span: Span) -> Kind:
 
 def _weave_call(span: Span) -> Call:
     row = span["attributes"]
-    op = OP.search(str(row.get("op_name")))
+    op = OP.search(name_of(row.get("op_name")))
     fields = take(row, OF_CALL)
     shown = {"op": ":".join(filter(None, op.groups()))} if op else {}
-    model = {"model": str(fields["model"])} if isinstance(fields.get("model"), str) else {}
+    model = {"model": fields["model"]} if isinstance(fields.get("model"), str) else {}
     said = None if row.get("exception") else said_message(first(row, ("output",)))
     return Call(
-        str(span["id"]),
+        name_of(span["id"]),
         span.get("start"),
         asked_messages(first(row, ("inputs",))),
         said,

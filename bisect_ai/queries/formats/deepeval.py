@@ -23,7 +23,7 @@ from bisect_ai.queries.formats.call_records import (
 )
 from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.normalise import asked_messages, documents_of, numbers_of, said_message
-from bisect_ai.queries.values import missing, text_of
+from bisect_ai.queries.values import missing, name_of, text_of
 
 CASE = {
     "reference": ("expectedOutput", "expected_output", "expectedOutcome"),
@@ -33,7 +33,7 @@ CASE = {
 OUTPUT = ("actualOutput", "actual_output")
 DOCUMENTS = ("retrievalContext", "retrieval_context", "context")
 METRICS, TOOLS, CASES = ("metricsData", "metrics_data"), ("toolsCalled", "tools_called"), ("testCases", "test_cases")
-KNOWN = {"": ("input", "name", "turns", *OUTPUT, *DOCUMENTS, *METRICS, *TOOLS)}
+KNOWN = {"": ("input", "name", "order", "turns", *OUTPUT, *DOCUMENTS, *METRICS, *TOOLS)}
 RUN = {
     "run_id": ("identifier", "testRunId", "id"),
     "run_name": ("identifier", "testFile", "datasetAlias"),
@@ -69,14 +69,19 @@ def _deepeval_records(values: Sequence[Value]) -> Iterator[Made]:
         yield from records([_deepeval_call(value["row"], value["run"], value["number"])])
 
 
+# What a case is said to have come to, also where each of its metrics failed: then it says nothing of the answer.
+VERDICT = ("success",)
+
+
 def _deepeval_call(case: Value, run: Value, number: int) -> Call:
     hyper = run.get("hyperparameters")
     versions = (
         {str(name): text_of(each) for name, each in hyper.items() if not missing(each)} if isinstance(hyper, Mapping) else {}
     )
     turns = read_messages(case.get("turns"))
+    scores = _deepeval_scores(first(case, METRICS), case.get("success"))
     return Call(
-        f"{case.get('name') or 'case'}-{case.get('order', number)}",
+        f"{name_of(case.get('name')) or 'case'}-{name_of(case.get('order')) or number}",
         None,
         turns or asked_messages(case.get("input")),
         said_message(raw(case, OUTPUT)),
@@ -85,11 +90,11 @@ def _deepeval_call(case: Value, run: Value, number: int) -> Call:
             **take(case, CASE),
             "documents": documents_of(first(case, DOCUMENTS)),
             "tool_results": _deepeval_tools(first(case, TOOLS)),
-            "scores": _deepeval_scores(first(case, METRICS), case.get("success")),
+            "scores": scores,
             "model": versions.get("model"),
             "versions": versions,
         },
-        extra=rest(case, CASE, KNOWN),
+        extra=rest(case, CASE, KNOWN, {"": () if scores else VERDICT}),
     )
 
 
@@ -108,7 +113,7 @@ def _deepeval_tools(called: Any) -> list[dict[str, Any]]:
 def _deepeval_scores(metrics: Any, success: Any) -> dict[str, float]:
     """The metrics' scores; a metric that failed has none, and a case with one neither passed nor failed."""
     listed = [each for each in metrics if isinstance(each, Mapping)] if isinstance(metrics, list) else []
-    sound = {str(each.get("name")): each.get("score") for each in listed if not each.get("error")}
+    sound = {name_of(each.get("name")): each.get("score") for each in listed if not each.get("error")}
     passed = {"success": success} if isinstance(success, bool) and len(sound) == len(listed) else {}
     return numbers_of({**sound, **passed})
 
@@ -136,7 +141,7 @@ def _build_samples(values: Sequence[Value]) -> Iterator[Made]:
         row = value["row"]
         scores = {name: each for name, each in row.items() if name not in SAMPLE and not isinstance(each, list | dict)}
         call = Call(
-            str(row.get("id") or f"row-{value['number']}"),
+            name_of(row.get("id")) or f"row-{value['number']}",
             None,
             asked_messages(row["user_input"]) if row.get("user_input") else [],
             said_message(row.get("response")),

@@ -8,7 +8,7 @@ from typing import Any
 from bisect_ai.queries.formats.call_records import Call, Dialect, Kind, Span, first, raw, rest, take
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages, text_of_content
 from bisect_ai.queries.normalise import TRUNCATED
-from bisect_ai.queries.values import embedded, unquoted
+from bisect_ai.queries.values import embedded, name_of, names_of, unquoted
 
 # Elements of one flattened list; a larger index is no list.
 MAX_INDEX = 2_000
@@ -184,8 +184,8 @@ def versions(fields: Mapping[str, Any]) -> dict[str, str]:
     """What answered: the model that did, and the named prompt with its version."""
     model = fields.get("model_returned") or fields.get("model")
     name, version = fields.get("prompt_name"), fields.get("prompt_version")
-    prompt = "@".join(str(each) for each in (name, version) if each is not None)
-    return {**({"model": str(model)} if model else {}), **({"prompt": prompt} if prompt else {})}
+    prompt = "@".join(filter(None, map(name_of, (name, version))))
+    return {**({"model": name_of(model)} if model else {}), **({"prompt": prompt} if prompt else {})}
 
 
 def _with_details(span: Span) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def _shared_by_genai(span: Span) -> dict[str, Any]:
         if event["name"] == EVALUATION and name and isinstance(value, int | float):
             scores[str(name)] = value
     found = take({**span.get("resource", {}), **span["attributes"]}, SHARED)
-    return {**{name: str(value) for name, value in found.items()}, **({"scores": scores} if scores else {})}
+    return {**names_of(found), **({"scores": scores} if scores else {})}
 
 
 def _asked_in_genai(span: Span) -> tuple[Any, str | None]:

@@ -33,6 +33,7 @@ from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, asked_
 from bisect_ai.queries.normalise import asked_messages, numbers_of, said_message, score_of
 from bisect_ai.queries.sample import OLD_PROMPT
 from bisect_ai.queries.unpack import MAX_RATIO, damage, member_stream
+from bisect_ai.queries.values import name_of
 
 # Samples_<task>_<time>.jsonl.
 NAMED = re.compile(r"samples_(?P<run_name>.+)_(?P<run_at>\d{4}-\d\d-\d\d(?:T[\d.:-]+\d)?)\.jsonl?")
@@ -60,10 +61,10 @@ def _harness_records(values: Sequence[Value]) -> Iterator[Made]:
     for value in values:
         own = numbers_of({name: value.get(name) for name in _harness_metrics(value)})
         several = len({str(each.get("filter")) for each in values}) > 1
-        scores |= {f"{name},{value.get('filter')}" if several else name: score for name, score in own.items()}
+        scores |= {f"{name},{name_of(value.get('filter'))}" if several else name: score for name, score in own.items()}
     fields = {"scores": scores, "reference": top.get("target"), OLD_PROMPT: is_old or None, "run_name": top.get("task_name")}
     extra = rest(top, {"": ("resps", "filtered_resps", "filter", "arguments", *scores)})
-    yield from records([Call(str(top.get("doc_id")), None, messages, _said_in_harness(top), fields=fields, extra=extra)])
+    yield from records([Call(name_of(top.get("doc_id")), None, messages, _said_in_harness(top), fields=fields, extra=extra)])
     yield from (Made(None, PART) for _ in values[1:])
 
 
@@ -146,14 +147,14 @@ def _harness_sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
         told = row.get("data")
         if row is asked or not isinstance(told, Mapping) or row.get("type") in ("sampling", "error"):
             continue
-        correct = {str(row.get("type")): told["correct"]} if "correct" in told else told
+        correct = {name_of(row.get("type")): told["correct"]} if "correct" in told else told
         grades |= {name: each for name, each in correct.items() if isinstance(each, bool | int | float)}
         reference = told.get("expected", reference)
     sampled = data.get("sampled")
     models = first(spec, ("completion_fns",))
     model = models[0] if isinstance(models, list) and models else data.get("model")
     return Call(
-        str(asked.get("sample_id")),
+        name_of(asked.get("sample_id")),
         asked.get("created_at"),
         asked_messages(data.get("prompt")),
         said_message(sampled[0] if isinstance(sampled, list) and sampled else sampled),
@@ -164,7 +165,7 @@ def _harness_sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
             "run_at": spec.get("created_at"),
             "run_name": spec.get("eval_name"),
             "model": model,
-            "versions": {"model": str(model)} if model else {},
+            "versions": {"model": name_of(model)} if model else {},
         },
         extra={"sample_id": asked.get("sample_id")},
     )
@@ -276,19 +277,20 @@ def _inspect_call(sample: Value, task: Value) -> Call:
     asked = _asked_in_inspect(sample, spoken)
     output = sample.get("output")
     answer = answer_of(output.get("completion") or output) if isinstance(output, Mapping) and output.get("choices") else None
-    shown = {"model": fields.get("model"), "task": f"{fields.get('task')}@{fields.get('task_version')}"}
+    task_name, version, sample_id = (name_of(each) for each in (fields.get("task"), fields.get("task_version"), own.get("id")))
+    shown = {"model": fields.get("model"), "task": "@".join(filter(None, (task_name, version))) or None}
     return Call(
-        f"{own.get('id')}-epoch-{own.get('epoch')}",
+        f"{sample_id}-epoch-{name_of(own.get('epoch'))}" if sample_id else "",
         own.get("at"),
         spoken[: asked + 1] or read_messages(sample.get("input")) or _inspect_text(sample.get("input")),
         None if answer is None else {"role": "assistant", "content": answer},
         fields={
             **fields,
             **{name: each for name, each in own.items() if name not in ("id", "at")},
-            "cluster": f"sample {own.get('id')}",
-            "scores": _inspect_scores(sample.get("scores")),
+            "cluster": f"sample {sample_id}" if sample_id else None,
+            "scores": {} if own.get("error") else _inspect_scores(sample.get("scores")),
             "tool_results": tool_results(spoken[asked + 1 :]),
-            "versions": {**shown, **({"commit": str(fields["commit"])} if "commit" in fields else {})},
+            "versions": {**shown, **({"commit": name_of(fields["commit"])} if "commit" in fields else {})},
         },
         extra={**rest(sample, SAMPLE, CONTENT), "sample": own.get("id")},
     )

@@ -31,7 +31,7 @@ from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.normalise import score_of
 from bisect_ai.queries.sample import DUPLICATE
-from bisect_ai.queries.values import embedded, unquoted
+from bisect_ai.queries.values import embedded, name_of, names_of, unquoted
 
 
 def _both_of_langfuse(*names: str) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ def _langfuse_call(span: Span) -> Call:
     given = first(row, ("input",))
     tools = given.get("tools") if isinstance(given, Mapping) else None
     return Call(
-        str(span["id"]),
+        name_of(span["id"]),
         span.get("start"),
         _langfuse_messages(given),
         _langfuse_answer(raw(row, ("output",))),
@@ -200,7 +200,7 @@ def _shared_by_langfuse(span: Span) -> dict[str, Any]:
         number = isinstance(score.get("value"), int | float) and "name" in score
         return {"scores": {str(score["name"]): score["value"]}} if number else {}
     scores = _langfuse_columns(span["attributes"])
-    known = {name: str(value) for name, value in take(span["attributes"], SHARED).items()}
+    known = names_of(take(span["attributes"], SHARED))
     return {**known, **take(span["attributes"], RUN), **({"scores": scores} if scores else {})}
 
 

@@ -26,6 +26,7 @@ from bisect_ai.queries.formats.call_records import (
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message
 from bisect_ai.queries.sample import DUPLICATE
+from bisect_ai.queries.values import name_of, names_of
 
 RUN = {
     "id": ("id",),
@@ -89,14 +90,14 @@ def _langsmith_row(value: Value) -> Call:
     given, returned, wanted = (below(value, prefix) for prefix in ("inputs.", "outputs.", "reference."))
     failed = bool(value.get("error"))
     return Call(
-        str(value.get("id") or value.get("example_id")),
+        name_of(value.get("id")) or name_of(value.get("example_id")),
         first(value, ("start_time",)),
         asked_messages(given),
         None if failed else said_message(returned),
         fields={
             "scores": {} if failed else numbers_of(below(value, "feedback."), cell=True),
             "reference": next(iter(wanted.values())) if len(wanted) == 1 else wanted,
-            "cluster": f"example {value['example_id']}",
+            "cluster": f"example {example}" if (example := name_of(value["example_id"])) else None,
             "run_id": first(value, ("session_id", "experiment_id")),
             "run_name": first(value, ("experiment_name", "experiment")),
         },
@@ -115,7 +116,7 @@ def _langsmith_call(span: Span) -> Call:
         unset = ("model", "model_name", "tools", "messages", "_type")
         fields["params"] = {name: each for name, each in fields["params"].items() if name not in unset}
     return Call(
-        str(span["id"]),
+        name_of(span["id"]),
         span.get("start"),
         _langsmith_messages(first(row, ("inputs",))),
         None if row.get("error") else said_message(first(row, ("outputs",))),
@@ -147,7 +148,7 @@ def _langsmith_tool(span: Span) -> dict[str, Any] | None:
 
 def _shared_by_langsmith(span: Span) -> dict[str, Any]:
     row = span["attributes"]
-    known = {name: each if name == "reference" else str(each) for name, each in take(row, SHARED).items()}
+    known = names_of(take(row, SHARED), "reference")
     scores = {} if row.get("error") else _feedback(row)
     return {**known, **({"scores": scores} if scores else {})}
 
@@ -156,7 +157,7 @@ def _feedback(row: Value) -> dict[str, float]:
     """Feedback by key: its mean in `feedback_stats`, or listed one by one."""
     listed = first(row, ("feedback",))
     single = (
-        {str(each.get("key")): each.get("score") for each in listed if isinstance(each, Mapping)}
+        {name_of(each.get("key")): each.get("score") for each in listed if isinstance(each, Mapping)}
         if isinstance(listed, list)
         else {}
     )

@@ -25,7 +25,7 @@ from bisect_ai.queries.formats.call_records import (
     trace_records,
 )
 from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message, score_of
-from bisect_ai.queries.values import decoded, embedded, unquoted
+from bisect_ai.queries.values import decoded, embedded, name_of, unquoted
 
 INFO = {
     "trace": ("info.trace_id", "info.request_id", "trace_id", "request_id"),
@@ -96,7 +96,7 @@ def _mlflow_row(row: Value, number: int) -> Call:
         if name.count("/") == 1 and isinstance(each, int | float) and name not in scores
     }
     return Call(
-        str(row.get("id") or f"row-{number}"),
+        name_of(row.get("id")) or f"row-{number}",
         None,
         asked_messages(first(row, INPUTS)),
         said_message(raw(row, OUTPUTS)),
@@ -140,7 +140,7 @@ def _mlflow_call(span: Span) -> Call:
     tools = attributes.get("mlflow.chat.tools")
     name = span["trace"] if not span.get("parent") else span["id"]
     return Call(
-        str(name or span["id"]),
+        name_of(name) or name_of(span["id"]),
         span.get("at"),
         asked_messages(attributes.get("mlflow.spanInputs")),
         said_message(attributes.get("mlflow.spanOutputs")),
@@ -148,7 +148,7 @@ def _mlflow_call(span: Span) -> Call:
             "model": model,
             "tools": tools if isinstance(tools, list) else None,
             "usage": attributes.get("mlflow.chat.tokenUsage"),
-            "versions": {"model": str(model)} if model else {},
+            "versions": {"model": name_of(model)} if model else {},
         },
         extra={"span_name": span.get("name"), "trace_id": span.get("trace"), **_unknown_to_mlflow(attributes)},
     )
@@ -187,8 +187,9 @@ def _assessed(listed: Any) -> dict[str, Any]:
         if not isinstance(each, Mapping) or each.get("valid") is False or each.get("error"):
             continue
         name, feedback, expectation = (each.get(key) for key in ("assessment_name", "feedback", "expectation"))
-        name = str(name or each.get("name"))
-        if isinstance(feedback, Mapping) and not feedback.get("error") and (score := _grade(feedback.get("value"))) is not None:
+        name = name_of(name) or name_of(each.get("name"))
+        given = feedback.get("value") if isinstance(feedback, Mapping) and not feedback.get("error") else None
+        if name and (score := _grade(given)) is not None:
             scores[name] = score
         if isinstance(expectation, Mapping):
             told["reference"] = decoded(expectation.get("value", expectation.get("serialized_value")))

@@ -27,7 +27,7 @@ from bisect_ai.queries.formats.call_records import (
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
 from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
 from bisect_ai.queries.sample import DUPLICATE, EPOCH
-from bisect_ai.queries.values import embedded, unquoted
+from bisect_ai.queries.values import embedded, name_of, names_of, unquoted
 
 FIELDS = {
     "model": ("llm.request.model_name", "llm.model_name"),
@@ -167,7 +167,7 @@ def _shared_by_openinference(span: Span) -> dict[str, Any]:
             if isinstance(inner, dict) and inner.get("name") and isinstance(inner.get("score"), int | float):
                 scores[str(inner["name"])] = inner["score"]
     found = take({**span.get("resource", {}), **span["attributes"]}, SHARED)
-    return {**{name: str(value) for name, value in found.items()}, **({"scores": scores} if scores else {})}
+    return {**names_of(found), **({"scores": scores} if scores else {})}
 
 
 def _asked_in_openinference(span: Span) -> tuple[Any, str | None]:
@@ -242,7 +242,7 @@ def _otlp_span(value: Value, resource: Mapping[str, Any]) -> Span:
         own.setdefault("openinference.span.kind", value["span_kind"])
     return {
         **span,
-        "id": str(span.get("id") or ""),
+        "id": name_of(span.get("id")),
         "start": instant(span.get("start")),
         "attributes": own,
         "resource": {**resource, **_resource(value)},

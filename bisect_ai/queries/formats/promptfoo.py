@@ -33,7 +33,7 @@ from bisect_ai.queries.formats.call_records import (
 from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, last_user, read_messages
 from bisect_ai.queries.readers import BLOCK
 from bisect_ai.queries.sample import OLD_PROMPT
-from bisect_ai.queries.values import embedded
+from bisect_ai.queries.values import embedded, missing, name_of
 
 SQLITE = b"SQLite format 3\0"
 REASON = " > Grader Reason"
@@ -229,6 +229,10 @@ def _promptfoo_means(scored: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(known) / len(known) for name, known in listed.items()}
 
 
+KNOWN = ("id", "error", "response", "score", "namedScores", "vars", "run", "template")
+VERDICT = ("success", "pass")  # what a row came to, also where its grader failed: then it says nothing of the answer
+
+
 def _promptfoo_call(value: Value) -> Call:
     row, run = value["row"], value["run"]
     found, prompt = take(row, ROW), raw(row, PROMPT)
@@ -236,9 +240,10 @@ def _promptfoo_call(value: Value) -> Call:
     fields = take(row, FIELDS)
     shown = {"model": fields.get("model"), "prompt": fields.get("prompt_label")}
     failed = _promptfoo_failed(row)
+    scores = {} if failed else _promptfoo_scores(row, found)
     answer = None if failed else answer_of(raw(row, OUTPUT))
     return Call(
-        str(found.get("id") or _made_id(row)),
+        name_of(found.get("id")) or _made_id(row),
         first(row, ("timestamp",)),
         messages,
         None if answer is None else {"role": "assistant", "content": answer},
@@ -247,13 +252,13 @@ def _promptfoo_call(value: Value) -> Call:
             **take(run, RUN),
             **fields,
             **({"error" if failed else "objection": row["error"]} if row.get("error") else {}),
-            "scores": {} if failed else _promptfoo_scores(row, found),
+            "scores": scores,
             "reference": _promptfoo_reference(row),
             "vars": value["vars"],
-            "versions": {name: str(each) for name, each in shown.items() if each is not None},
+            "versions": {name: name_of(each) for name, each in shown.items() if not missing(each)},
             OLD_PROMPT: is_old or None,
         },
-        extra=rest(row, {"": ("id", "error", "response", "score", "namedScores", "vars", "run", "template")}),
+        extra=rest(row, {"": KNOWN if scores else (*KNOWN, *VERDICT)}),
     )
 
 

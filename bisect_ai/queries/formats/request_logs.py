@@ -33,6 +33,7 @@ from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.messages import Message, answer_of, read_messages
 from bisect_ai.queries.normalise import TRUNCATED, lost_in_text
 from bisect_ai.queries.sample import DUPLICATE
+from bisect_ai.queries.values import name_of
 
 LITELLM_FIELDS = {
     "model": ("model",),
@@ -103,7 +104,7 @@ def _litellm_call(row: Value) -> Call:
     messages = _litellm_messages(row)
     fields["release"] = fields.get("release") or _tagged(row)
     return Call(
-        str(call.get("id") or ""),
+        name_of(call.get("id")),
         call.get("at"),
         messages,
         _litellm_answer(row),
@@ -254,7 +255,7 @@ def _openai_call(whole: Value, request: Value, reply: Value, said: Sequence[Valu
         )
     }
     return Call(
-        str(whole.get("custom_id") or whole.get("id") or ""),
+        name_of(whole.get("custom_id")) or name_of(whole.get("id")),
         reply.get("created") or reply.get("created_at"),
         messages,
         _openai_answer(reply),
