@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from bisect_ai.errors import QueryError
@@ -19,6 +19,7 @@ from bisect_ai.queries.readers import Source, Spot, Wrapped
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row, inside, microseconds
 from bisect_ai.queries.values import missing, text_of, tidy
+from bisect_ai.queries.written_times import day_first_of, slashed_date
 
 JOINED = "scores of another record"
 MAX_LATE = 1_000_000  # they are held in memory until the records of their ids come
@@ -178,11 +179,14 @@ class Filtered(Wrapped):
         super().__init__(source)
         self._shape = shape
         self._types: dict[str, Any] | None = None
+        self._day_first: bool | None = None
 
     def rows(self) -> Iterator[tuple[Spot, Row]]:
         """The rows that count, in order. Raises `QueryError` for a condition that DuckDB refuses."""
         if self._shape.where is not None and self._types is None:
             self._types = self._inferred()
+        if self._shape.timed and self._day_first is None:
+            self._day_first = self._order_of_dates()
         self._own.clear()
         rows = self._source.rows()
         while batch := list(islice(rows, BATCH)):
@@ -201,12 +205,26 @@ class Filtered(Wrapped):
         shape = self._shape
         if not shape.timed:
             return "", row
-        instant = microseconds(shape.get(row, "at"))
+        instant = self._instant(row)
         if instant is None:
             return NO_TIME, row
         if not inside(instant, (shape.since, shape.until)):
             return WINDOW, row
         return self._released(row, instant) if shape.windows else ("", row)
+
+    def _instant(self, row: Row) -> int | None:
+        """The row's time. Raises `QueryError` for dates whose day and month no date of the log tells apart."""
+        value = self._shape.get(row, "at")
+        found = microseconds(value, day_first=self._day_first)
+        if found is None and self._day_first is None and isinstance(value, str) and slashed_date(value) is not None:
+            raise unclear_date(value, self._shape)
+        return found
+
+    def _order_of_dates(self) -> bool | None:
+        """Whether the column of times has the day first, where its first value is a date with slashes."""
+        written = (str(at) for _, row in self._source.rows() if not missing(at := self._shape.get(row, "at")))
+        first = next(written, "")
+        return day_first_of(filter(None, map(slashed_date, chain([first], written)))) if slashed_date(first) else None
 
     def _released(self, row: Row, instant: int) -> tuple[str, Row]:
         windows, named = self._shape.windows, self._shape.get(row, "release")
@@ -234,6 +252,15 @@ class Filtered(Wrapped):
         if not seen.types:
             raise QueryError(f"cannot use log.where {condition[:200]!r}: it names no column of the log{self._columns()}")
         return seen.types
+
+
+def unclear_date(value: str, shape: Shape) -> QueryError:
+    """The refusal of dates whose day and month cannot be told apart, with the condition that says which is which."""
+    column = shape.columns.get("at", "at")
+    return QueryError(
+        f"cannot tell the day from the month of {value[:40]!r} in the column {column[:60]}, nor by its other dates; write times as "
+        f"2026-11-20T15:04, or choose by log.where: try_strptime({quoted(column[:60])}, ['%m/%d/%Y %H:%M', '%m/%d/%Y']) >= '2026-11-20'"
+    )
 
 
 def filtered(rows: Source, shape: Shape) -> Source:

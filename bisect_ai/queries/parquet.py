@@ -21,9 +21,23 @@ from bisect_ai.canonical import parse_json
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries import sql
 from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
+from bisect_ai.queries.filters import unclear_date
 from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
 from bisect_ai.queries.records import Shape, content_id
-from bisect_ai.queries.sample import EPOCH, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Labels, Mixed, Quota, Row, label
+from bisect_ai.queries.sample import (
+    EPOCH,
+    NO_INPUT,
+    NO_TIME,
+    WHERE,
+    WINDOW,
+    Drawn,
+    Labels,
+    Mixed,
+    Quota,
+    Row,
+    label,
+    microseconds,
+)
 from bisect_ai.queries.sandbox import SECONDS, Answer
 from bisect_ai.queries.survey import (
     EXAMPLES,
@@ -37,6 +51,7 @@ from bisect_ai.queries.survey import (
     within_bounds,
 )
 from bisect_ai.queries.values import embedded, file_names, missing, text_of, tidy
+from bisect_ai.queries.written_times import day_first_of, slashed_date
 
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000
@@ -85,7 +100,7 @@ class ParquetLog:
             self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
         self._try_where()
         self._columns = sql.Columns(self._types, shape, self._names)
-        self._made_ids = True
+        self._made_ids, self._day_first = True, None
 
     @property
     def origin(self) -> frozenset[str]:
@@ -99,10 +114,21 @@ class ParquetLog:
         """
         found, self._low = Survey(columns=frozenset(self._types)), []
         with self._open() as run:
+            self._day_first = self._order_of_dates(run)
             found.repeated = repeated(self._places(run))
             self._tally(run, found)
         found.examples = self._repeated_without_question(found.repeated) if found.repeated and found.dropped[NO_INPUT] else []
         return found
+
+    def _order_of_dates(self, run: Run) -> bool | None:
+        """Whether times have the day first. Raises `QueryError` for dates whose day and month no date of the log tells apart."""
+        statement = self._columns.slashed_dates()
+        written = [text for (text,) in run(statement).fetchall() if text] if statement else []
+        told = day_first_of(filter(None, map(slashed_date, written)))
+        unclear = next((text for text in written if microseconds(text, day_first=told) is None), None)
+        if unclear is not None:
+            raise unclear_date(unclear, self._shape)
+        return told
 
     def _places(self, run: Run) -> Any:
         """A hash of each row's id, which is made of its content where it has none."""
@@ -259,6 +285,13 @@ class ParquetLog:
             kinds = ["VARCHAR", "VARCHAR", "BOOLEAN"]
             connection.create_function("content_fault", content_fault, kinds, "VARCHAR", null_handling="special")
             connection.create_function("content_id", content_id, ["VARCHAR"] * 4, "VARCHAR", null_handling="special")
+            connection.create_function(
+                "written_time",
+                lambda text: microseconds(text, day_first=self._day_first),
+                ["VARCHAR"],
+                "BIGINT",
+                null_handling="special",
+            )
             self._connection = connection
         return self._connection
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import missing, text_of
+from bisect_ai.queries.written_times import parsed_time
 
 Row = Mapping[str, Any]
 WHERE = "left out by where"
@@ -75,12 +76,12 @@ def matches(value: str, pattern: str, *, is_path: bool) -> bool:
 
 
 # -- times ----------------------------------------------------------------------------------------------------------------
-def microseconds(value: Any) -> int | None:
-    """The instant that a cell holds; None for none. Without a zone it is UTC."""
+def microseconds(value: Any, *, day_first: bool | None = None) -> int | None:
+    """The instant that a cell holds; None for none. Without a zone it is UTC. `day_first`: how the column writes 3/11/2026."""
     while isinstance(value, Mapping) and len(value) == 1 and (held := next((key for key in MONGO if key in value), None)):
         value = value[held]
     if isinstance(value, str):
-        value = _parsed_time(value.strip())
+        value = parsed_time(value.strip(), day_first=day_first)
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time())
     if isinstance(value, datetime):
@@ -95,16 +96,6 @@ def microseconds(value: Any) -> int | None:
 def told_time(instant: int) -> str:
     """An instant as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(instant // 10**6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _parsed_time(text: str) -> Any:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            return float(text)
-        except ValueError:
-            return None
 
 
 def window(since: Any, until: Any, name: str) -> Window:
@@ -137,7 +128,7 @@ def refuse_overlap(windows: Mapping[str, Window]) -> None:
 
 Tabular = Literal["jsonl", "csv", "parquet"]
 Tool = Literal["otlp", "langfuse", "litellm", "promptfoo", "inspect", "openai", "deepeval", "ragas", "langsmith", "braintrust"]
-Harness = Literal["mlflow", "weave", "lm_eval", "openai_evals"]
+Harness = Literal["mlflow", "weave", "lm_eval", "openai_evals", "chatgpt"]
 # Fields of a query that `log.columns` finds in columns of other names.
 FIELDS = ("id", "input", "messages", "history", "documents", "tool_results", "reference", "output", "scores", "release", "at")
 Format = Literal["auto", Tabular, Tool, Harness]

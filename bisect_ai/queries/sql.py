@@ -195,7 +195,15 @@ class Columns:
         text = self._text("at")
         number = f"TRY_CAST({text} AS DOUBLE)"
         scaled = " ".join(f"WHEN abs({number}) < {below} THEN {number} * {unit}" for below, unit in SCALES)
-        return f"coalesce(TRY_CAST(CASE {scaled} ELSE {number} / 1000 END AS BIGINT), epoch_us(TRY_CAST({text} AS TIMESTAMP)))"
+        known = f"TRY_CAST(CASE {scaled} ELSE {number} / 1000 END AS BIGINT), epoch_us(TRY_CAST({text} AS TIMESTAMP))"
+        return f"coalesce({known}, written_time({text}))"
+
+    def slashed_dates(self) -> str | None:
+        """The statement for the dates such as 11/29/2026 among the times; None where times are no text, or not asked for."""
+        text = self._text("at")
+        if not self._shape.timed or self._types.get(self._shape.columns.get("at", "at"), "VARCHAR") != "VARCHAR":
+            return None
+        return rf"SELECT DISTINCT regexp_extract({text}, '^\s*\d{{1,2}}/\d{{1,2}}/\d{{4}}') FROM {self._scan}"
 
     def _own_id(self) -> str:
         name = self._text("id")

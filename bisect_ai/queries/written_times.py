@@ -1,0 +1,109 @@
+"""Instants as tools and people write them in text: ISO 8601, mails, browsers, web servers, spreadsheets.
+
+Text in another order than ISO 8601 is read where only one reading is possible. Of `11/3/2026` nobody can tell the day from the month;
+other values of the same column can, and `day_first` then says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import NamedTuple
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAY, _YEAR, _NAME = r"(?P<day>\d{1,2})", r"(?P<year>\d{4})", r"(?P<name>[A-Za-z]{3,9})\.?"
+_WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? )?"
+_DATES = (
+    rf"{_YEAR}[/.](?P<month>\d{{1,2}})[/.]{_DAY}",
+    rf"{_DAY}\.(?P<month>\d{{1,2}})\.{_YEAR}",
+    rf"{_WEEKDAY}{_DAY}[ /-]{_NAME}[ /-]{_YEAR}",
+    rf"{_WEEKDAY}{_NAME} {_DAY},? {_YEAR}",
+    rf"(?P<first>\d{{1,2}})/(?P<second>\d{{1,2}})/{_YEAR}",
+    rf"{_YEAR}-(?P<month>\d{{1,2}})-{_DAY}",
+)
+_TIME = (
+    r"(?:(?:,? at |[ ,T:]+)(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second_of>\d{2})(?:[.,](?P<part>\d{1,9}))?)?"
+    r"\s?(?P<half>[ap]\.?m\.?)?\s?(?P<zone>(?:Z|UTC|GMT)?(?:[+-]\d{2}:?\d{2})?)(?: UTC| \([\w ]{1,60}\))?)?"
+)
+_WRITTEN = tuple(re.compile(date + _TIME, re.IGNORECASE) for date in _DATES)
+# Longer text is no time.
+LONGEST = 100
+
+
+class Slashed(NamedTuple):
+    """The two numbers before the year of a date such as 11/29/2026."""
+
+    first: int
+    second: int
+
+
+def parsed_time(text: str, *, day_first: bool | None = None) -> datetime | float | None:
+    """The instant or the number that a text holds; None for none, and for a date whose day and month cannot be told apart."""
+    if len(text) > LONGEST:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return _written_time(text, day_first)
+
+
+def slashed_date(text: str) -> Slashed | None:
+    """The numbers of a date with slashes that ends in the year; None for any other text."""
+    found = _WRITTEN[4].fullmatch(text.strip()) if len(text) <= LONGEST else None
+    return Slashed(int(found["first"]), int(found["second"])) if found else None
+
+
+def day_first_of(dates: Iterable[Slashed]) -> bool | None:
+    """Whether the dates of a column have the day first, by those in which a number is no month; None: they do not tell, or disagree."""
+    told = {each.first > 12 for each in dates if (each.first > 12) != (each.second > 12)}
+    return told.pop() if len(told) == 1 else None
+
+
+def _written_time(text: str, day_first: bool | None) -> datetime | None:
+    found = next((match for pattern in _WRITTEN if (match := pattern.fullmatch(text))), None)
+    if found is None:
+        return None
+    parts = found.groupdict()
+    try:
+        month, day = _month_and_day(parts, day_first)
+        date = datetime(int(parts["year"]), month, day, tzinfo=_zone(parts["zone"] or ""))
+        return date if parts["hour"] is None else date + _time_of_day(parts)
+    except ValueError:
+        return None
+
+
+def _month_and_day(parts: dict[str, str | None], day_first: bool | None) -> tuple[int, int]:
+    """Raises `ValueError` where it cannot be told."""
+    if parts.get("name"):
+        return 1 + _MONTHS.index(str(parts["name"])[:3].lower()), int(parts["day"] or 0)
+    if parts.get("first") is None:
+        return int(parts["month"] or 0), int(parts["day"] or 0)
+    first, second = int(parts["first"] or 0), int(parts["second"] or 0)
+    own = day_first_of([Slashed(first, second)])
+    if own is None and first != second:
+        own = day_first
+        if own is None:
+            raise ValueError("day or month")
+    return (second, first) if own else (first, second)
+
+
+def _time_of_day(parts: dict[str, str | None]) -> timedelta:
+    hour, minute, second = (int(parts[name] or 0) for name in ("hour", "minute", "second_of"))
+    half = (parts["half"] or "")[:1].lower()
+    if minute > 59 or second > 59 or hour > 23 or (half and not 1 <= hour <= 12):
+        raise ValueError("no time of day")
+    hour = hour % 12 + 12 * (half == "p") if half else hour
+    return timedelta(hours=hour, minutes=minute, seconds=second, microseconds=int((parts["part"] or "0")[:6].ljust(6, "0")))
+
+
+def _zone(written: str) -> timezone:
+    offset = written.upper().lstrip("ZUTCGM").replace(":", "")
+    if not offset:
+        return UTC
+    ahead = timedelta(hours=int(offset[1:3]), minutes=int(offset[3:]))
+    return timezone(ahead if offset[0] == "+" else -ahead)
