@@ -21,6 +21,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.documents import HEAD, Part, expanded, first_parts, json_parts, scalars
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.call_records import Format, Piece, reach
+from bisect_ai.queries.formats.chatgpt import CHATGPT
 from bisect_ai.queries.formats.deepeval import DEEPEVAL, RAGAS
 from bisect_ai.queries.formats.harness import INSPECT, LM_EVAL, OPENAI_EVALS
 from bisect_ai.queries.formats.langfuse import LANGFUSE_EXPORT
@@ -255,7 +256,7 @@ def row_source(
 
 _ALL = (
     *(OTLP, LANGFUSE_EXPORT, LITELLM, PROMPTFOO, INSPECT, OPENAI),
-    *(DEEPEVAL, RAGAS, LANGSMITH_RUNS, BRAINTRUST, MLFLOW, WEAVE, LM_EVAL, OPENAI_EVALS),
+    *(DEEPEVAL, RAGAS, LANGSMITH_RUNS, BRAINTRUST, MLFLOW, WEAVE, LM_EVAL, OPENAI_EVALS, CHATGPT),
 )
 IMPORTERS: Mapping[str, Format] = {each.name: each for each in _ALL}
 # Records that are looked at; a third of them must suit a format.

@@ -263,6 +263,20 @@ def unclear_date(value: str, shape: Shape) -> QueryError:
     )
 
 
+def order_of_dates(written: Sequence[str], shape: Shape) -> bool | None:
+    """Whether dates with slashes have the day first. Raises `QueryError` where one of them can be read in two ways."""
+    told = day_first_of(filter(None, map(slashed_date, written)))
+    unclear = next((text for text in written if instant_of_text(text, told) is None), None)
+    if unclear is not None:
+        raise unclear_date(unclear, shape)
+    return told
+
+
+def instant_of_text(text: str | None, day_first: bool | None) -> int | None:
+    """The instant that a text holds, by the order of the other dates of its column."""
+    return microseconds(text, day_first=day_first)
+
+
 def filtered(rows: Source, shape: Shape) -> Source:
     """The rows that count, where any may be left out."""
     return Filtered(rows, shape) if shape.filters else rows

@@ -23,6 +23,8 @@ from bisect_ai.queries.values import MAX_LINE
 MAX_DOCUMENT = 256 * 2**20
 # Columns of which a row has one.
 ROW = frozenset({"input", "messages"})
+# Columns of which a row that is inside of others has one.
+ASKING = ROW | {"question", "query"}
 # Objects inside objects that are searched for rows.
 MAX_STEPS = 4
 
@@ -156,6 +158,8 @@ def _rows_at_place(value: Any, path: Path, place: str | None, known: frozenset[s
     listed = dict(_lists_of_objects("", value, 0))
     if not listed:
         return _by_column(value) or _keyed(value) or [value]
+    if len(listed) == 1 and (rows := _innermost(next(iter(listed.values())), {}, 0)):
+        return rows
     if len(listed) > 1:
         sizes = ", ".join(f"{name[:60]} ({len(rows)})" for name, rows in list(listed.items())[:8])
         first = max(listed, key=lambda name: len(listed[name]))
@@ -169,8 +173,11 @@ def _rows_of_documents(value: Any, path: Path, place: str) -> Sequence[Any]:
     """The rows at a dotted place; of several documents, those of each."""
     if isinstance(value, list) and not place.split(".")[0].isdecimal():
         return [row for each in value for row in _rows_of_documents(each, path, place)]
-    found = value
-    for step in place.split("."):
+    found, (first, *steps) = value, place.split(".")
+    found = found.get(first) if isinstance(found, dict) else None
+    for number, step in enumerate(steps):
+        if isinstance(found, list):
+            return _rows_below(found, steps[number:], {})
         found = found.get(step) if isinstance(found, dict) else None
     rows = found if isinstance(found, list) else _keyed(found) if isinstance(found, dict) else []
     if not rows:
@@ -179,6 +186,42 @@ def _rows_of_documents(value: Any, path: Path, place: str) -> Sequence[Any]:
             f"log.rows is {place[:60]!r}, but {path} has no list there{f'; it has lists at {listed}' if listed else ''}"
         )
     return rows
+
+
+def _rows_below(rows: Sequence[Any], steps: Sequence[str], above: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the lists at a dotted place inside of rows, each with the texts and numbers of the rows that hold it."""
+    own = [{**above, **row} for row in rows if isinstance(row, dict)]
+    if not steps:
+        return own
+    return [
+        below
+        for row in own
+        if isinstance(row.get(steps[0]), list)
+        for below in _rows_below(
+            row[steps[0]], steps[1:], {name: each for name, each in row.items() if not isinstance(each, list | dict)}
+        )
+    ]
+
+
+def _innermost(rows: Sequence[Any], above: Mapping[str, Any], depth: int) -> list[dict[str, Any]]:
+    """The rows inside of rows that ask nothing themselves, as SQuAD nests its questions; empty where the rows are the log."""
+    names = {_only_list(row) for row in rows if isinstance(row, dict)}
+    if depth > MAX_STEPS or len(names) != 1 or (name := names.pop()) is None:
+        return []
+    inner = _rows_below(rows, [name], above)
+    if inner and all(ASKING & set(row) for row in inner):
+        return inner
+    return _innermost(inner, {}, depth + 1)
+
+
+def _only_list(row: Mapping[str, Any]) -> str | None:
+    """The one list of objects in a row that asks nothing; None for none, several, or a conversation."""
+    lists = [
+        name for name, each in row.items() if isinstance(each, list) and each and all(isinstance(one, dict) for one in each)
+    ]
+    if ASKING & set(row) or len(lists) != 1 or read_messages(row[lists[0]]) is not None:
+        return None
+    return lists[0]
 
 
 def _lists_of_objects(prefix: str, value: Any, depth: int) -> Iterator[tuple[str, Sequence[Any]]]:

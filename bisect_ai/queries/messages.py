@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bisect_ai.queries.speakers import is_chat_line, with_assistant
 from bisect_ai.queries.values import decoded, embedded, unquoted
 
 Message = dict[str, Any]
@@ -34,7 +35,7 @@ LISTS = ("messages", "contents", "input", "prompt", "conversation", "conversatio
 # Where a message says who speaks, besides its role and its author's.
 SENDERS = ("from", "speaker", "sender")
 # What makes an object with a role a message; an answer such as `{"role": "admin"}` has none of them.
-HELD = ("content", "parts", "value", "blocks", "data", "kwargs", "tool_calls", "text", "function_call")
+HELD = ("content", "parts", "value", "blocks", "data", "kwargs", "tool_calls", "text", "function_call", "utterance")
 # OpenAI's Responses: a tool call or its result beside the messages.
 ITEMS = ("function_call", "function_call_output")
 # Where a traced function's input holds the question, the likeliest first.
@@ -65,6 +66,7 @@ def read_messages(value: Any) -> list[Message] | None:
         found = found[0]
     if not isinstance(found, list) or not found or not all(isinstance(each, Mapping) for each in found):
         return None
+    found = with_assistant(found)
     roles = [role_of(each) for each in found]
     if not all(role is not None or each.get("type") in ("reasoning", *ITEMS) for role, each in zip(roles, found, strict=True)):
         return None
@@ -113,7 +115,7 @@ def role_of(each: Mapping[str, Any]) -> str | None:
         named = each["id"][-1]
     if named is None and str(each.get("type")).lower() in {*ROLES, *KNOWN}:
         named = each["type"]
-    if not isinstance(named, str) or not any(name in each for name in HELD):
+    if not isinstance(named, str) or not (any(name in each for name in HELD) or is_chat_line(each)):
         return None
     low = named.strip().lower()
     ours = ROLES.get(low, low if low in KNOWN else named)
@@ -133,7 +135,14 @@ def _messages(each: Mapping[str, Any]) -> Iterator[Message]:
     inner = next((each[name] for name in ("data", "kwargs") if isinstance(each.get(name), Mapping)), None)
     if inner is not None and "content" in inner and "content" not in each:
         each = {**each, **inner}
-    given = next((each[name] for name in ("content", "parts", "value", "blocks", "text") if each.get(name) is not None), None)
+    given = next(
+        (
+            each[name]
+            for name in ("content", "parts", "value", "blocks", "text", "utterance", "message")
+            if each.get(name) is not None
+        ),
+        None,
+    )
     read = content_of(given)
     for identity, result in read.results:
         yield {"role": "tool", "content": result, **({"tool_call_id": identity} if identity else {})}

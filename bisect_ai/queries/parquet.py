@@ -21,23 +21,9 @@ from bisect_ai.canonical import parse_json
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries import sql
 from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
-from bisect_ai.queries.filters import unclear_date
-from bisect_ai.queries.normalise import KINDS, exchange_of, lost_in
-from bisect_ai.queries.records import Shape, content_id
-from bisect_ai.queries.sample import (
-    EPOCH,
-    NO_INPUT,
-    NO_TIME,
-    WHERE,
-    WINDOW,
-    Drawn,
-    Labels,
-    Mixed,
-    Quota,
-    Row,
-    label,
-    microseconds,
-)
+from bisect_ai.queries.filters import instant_of_text, order_of_dates
+from bisect_ai.queries.records import Shape, content_fault, content_id
+from bisect_ai.queries.sample import EPOCH, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Labels, Mixed, Quota, Row, label
 from bisect_ai.queries.sandbox import SECONDS, Answer
 from bisect_ai.queries.survey import (
     EXAMPLES,
@@ -51,13 +37,12 @@ from bisect_ai.queries.survey import (
     within_bounds,
 )
 from bisect_ai.queries.values import embedded, file_names, missing, text_of, tidy
-from bisect_ai.queries.written_times import day_first_of, slashed_date
 
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000
 NUMERIC = (
-    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DECIMAL"),
-    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
+    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT"),
+    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL"),
 )
 # Rows that the survey lists for each one that the sample wants, so that those of small segments are mostly among them.
 LISTED = 4
@@ -100,7 +85,8 @@ class ParquetLog:
             self._types = {row[0]: row[1] for row in run(sql.DESCRIBE).fetchall()}
         self._try_where()
         self._columns = sql.Columns(self._types, shape, self._names)
-        self._made_ids, self._day_first = True, None
+        self._made_ids = True
+        self._day_first: bool | None = None
 
     @property
     def origin(self) -> frozenset[str]:
@@ -121,14 +107,8 @@ class ParquetLog:
         return found
 
     def _order_of_dates(self, run: Run) -> bool | None:
-        """Whether times have the day first. Raises `QueryError` for dates whose day and month no date of the log tells apart."""
         statement = self._columns.slashed_dates()
-        written = [text for (text,) in run(statement).fetchall() if text] if statement else []
-        told = day_first_of(filter(None, map(slashed_date, written)))
-        unclear = next((text for text in written if microseconds(text, day_first=told) is None), None)
-        if unclear is not None:
-            raise unclear_date(unclear, self._shape)
-        return told
+        return order_of_dates([text for (text,) in run(statement).fetchall() if text], self._shape) if statement else None
 
     def _places(self, run: Run) -> Any:
         """A hash of each row's id, which is made of its content where it has none."""
@@ -285,13 +265,8 @@ class ParquetLog:
             kinds = ["VARCHAR", "VARCHAR", "BOOLEAN"]
             connection.create_function("content_fault", content_fault, kinds, "VARCHAR", null_handling="special")
             connection.create_function("content_id", content_id, ["VARCHAR"] * 4, "VARCHAR", null_handling="special")
-            connection.create_function(
-                "written_time",
-                lambda text: microseconds(text, day_first=self._day_first),
-                ["VARCHAR"],
-                "BIGINT",
-                null_handling="special",
-            )
+            written = lambda text: instant_of_text(text, self._day_first)  # noqa: E731
+            connection.create_function("written_time", written, ["VARCHAR"], "BIGINT", null_handling="special")
             self._connection = connection
         return self._connection
 
@@ -316,15 +291,6 @@ class ParquetLog:
             )
         except (duckdb.Error, RuntimeError) as error:
             raise refused(condition, error, self._types) from None
-
-
-def content_fault(given: str | None, messages: str | None, is_json: bool) -> str | None:
-    """What is wrong with a row's content: `no input`, or the kinds of loss joined by |; None for nothing."""
-    asked = exchange_of(embedded(given) if is_json else given, messages)
-    if asked.question is None:
-        return NO_INPUT
-    lost = lost_in(given, asked)
-    return "|".join(kind for kind in KINDS if kind in lost) or None
 
 
 def mixed_versions(release: str | None, fetched: Sequence[str | None], versions: Sequence[str]) -> Mixed:

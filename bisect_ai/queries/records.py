@@ -297,6 +297,15 @@ def content_id(asked: Any, history: Any, messages: Any, stratum: str) -> str:
     return "content-" + digest([*parts, stratum])[:32]
 
 
+def content_fault(given: str | None, messages: str | None, is_json: bool) -> str | None:
+    """What is wrong with a row's content: `no input`, or the kinds of loss joined by |; None for nothing."""
+    asked = exchange_of(embedded(given) if is_json else given, messages)
+    if asked.question is None:
+        return NO_INPUT
+    lost = lost_in(given, asked)
+    return "|".join(kind for kind in KINDS if kind in lost) or None
+
+
 def _unanswered(messages: Any) -> Any:
     """The messages up to the question, where an answer follows it: who asks the same asks the same, whatever was answered."""
     listed = None if missing(messages) else read_messages(messages)

@@ -1,0 +1,89 @@
+"""ChatGPT's export: `conversations.json`, a tree of messages each, of which the branch that was last on screen is the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bisect_ai.queries.formats.call_records import Call, Format, Made, Piece, Split, Value, records
+from bisect_ai.queries.messages import Message, asked_at, read_messages
+
+# Content that the model wrote for itself, or that stands for settings of the account.
+_UNSAID = frozenset({"thoughts", "reasoning_recap", "user_editable_context", "model_editable_context"})
+_MEDIA = {"image_asset_pointer": "image", "audio_asset_pointer": "audio", "real_time_user_audio_video_asset_pointer": "video"}
+
+
+def _is_chatgpt(_path: str, value: Value) -> bool:
+    tree = value.get("mapping")
+    nodes = list(tree.values())[:3] if isinstance(tree, Mapping) else []
+    return bool(nodes) and all(isinstance(each, Mapping) and {"message", "parent"} <= set(each) for each in nodes)
+
+
+def _split_chatgpt() -> Split:
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        yield Piece(None, value)
+
+    return split
+
+
+def _chatgpt_records(values: Sequence[Value]) -> Iterator[Made]:
+    yield from (made for value in values for made in records([_chatgpt_call(value)]))
+
+
+def _chatgpt_call(value: Value) -> Call:
+    tree = value.get("mapping")
+    spoken = list(_branch(tree if isinstance(tree, Mapping) else {}, value.get("current_node")))
+    messages, last = list[Message](), dict[str, Any]()
+    for each in spoken:
+        read = read_messages([each]) or []
+        messages += read
+        if any(message["role"] == "user" for message in read):
+            last = each
+    details = [held for each in spoken if isinstance(held := each.get("metadata"), Mapping)]
+    models = [str(each["model_slug"]) for each in details if each.get("model_slug")]
+    at = last.get("create_time") if asked_at(messages) is not None else None
+    return Call(
+        str(value.get("conversation_id") or value.get("id") or ""),
+        at or value.get("create_time"),
+        messages,
+        fields={"model": models[-1] if models else None, "versions": {"model": models[-1]} if models else None},
+        extra={"title": value["title"]} if value.get("title") else {},
+    )
+
+
+def _branch(tree: Mapping[str, Any], leaf: Any) -> Iterator[dict[str, Any]]:
+    """The messages from the root to a node, in order; without a known node, to the last one that is there."""
+    at = leaf if isinstance(leaf, str) and leaf in tree else next(reversed(list(tree)), None)
+    found, seen = list[dict[str, Any]](), set[str]()
+    while isinstance(at, str) and at in tree and at not in seen:  # a hostile tree may have circles
+        seen.add(at)
+        node = tree[at] if isinstance(tree[at], Mapping) else {}
+        message = node.get("message")
+        if isinstance(message, Mapping) and (spoken := _spoken_message(message)) is not None:
+            found.append(spoken)
+        at = node.get("parent")
+    yield from reversed(found)
+
+
+def _spoken_message(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The message with its parts in a known form; None for one that says nothing, or was hidden."""
+    content, details = message.get("content"), message.get("metadata")
+    if not isinstance(content, Mapping) or content.get("content_type") in _UNSAID:
+        return None
+    if isinstance(details, Mapping) and details.get("is_visually_hidden_from_conversation"):
+        return None
+    parts = content.get("parts") if isinstance(content.get("parts"), list) else [content.get("text") or content.get("result")]
+    known = [_plain_part(part) for part in parts or () if part]
+    return {**message, "content": known} if known else None
+
+
+def _plain_part(part: Any) -> Any:
+    if not isinstance(part, Mapping):
+        return part
+    kind = str(part.get("content_type") or "")
+    if isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    return {**part, "type": _MEDIA.get(kind, kind or "part")}
+
+
+CHATGPT = Format("chatgpt", frozenset({"item", "conversations.item", ""}), _is_chatgpt, _split_chatgpt, _chatgpt_records)
