@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
-from bisect_ai.errors import Interrupted, TargetFailure
+from bisect_ai.errors import InputError, Interrupted, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hands, JobQueue
@@ -86,7 +86,7 @@ class Engine:
         self.stop()
         with ExitStack() as last:
             last.callback(self._hands.close)
-            if isinstance(exc[1], TargetFailure):  # what is under way is paid for, whoever found that it is no use
+            if isinstance(exc[1], TargetFailure | InputError):  # what is under way is paid for, whoever found that it is no use
                 self._drain()
             if isinstance(exc[1], Interrupted):  # what has come in is paid for, however great the hurry
                 with self._hold():

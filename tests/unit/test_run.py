@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -117,6 +118,25 @@ def test_another_tolerance_is_another_run_that_pays_nothing(tmp_path: Path) -> N
     assert CALLS == []
     assert other.report["run"] != first.report["run"]
     assert other.verdict.kind == "cause"
+
+
+def test_a_tolerance_refused_in_mid_run_keeps_what_is_under_way(tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def target(query: Any, release: Mapping[str, Any]) -> str:
+        asked.append((query.id, str(release)))
+        time.sleep(0.05 + 0.02 * (int(query.id[1:]) % 3))
+        return "x" * (int(query.id[1:]) % 7)
+
+    def length(query: Any, answer: bisect_ai.Answer) -> float:
+        return len(answer.text) / 7
+
+    own = {"target": {"kind": "python", "function": target, "version": "1", "concurrency": 8}, "scorers": {"length": length}}
+    with pytest.raises(ConfigError, match="The answers so far are kept"):
+        run(**own, metric="length", store=tmp_path / "store", tolerance=2.0, design="adaptive")
+    assert 8 <= len(asked) < 120
+    run(**own, metric="length", store=tmp_path / "store", tolerance=0.05, design="adaptive", budget={"calls": 200})
+    assert len(set(asked)) == len(asked)
 
 
 def test_a_frame_of_queries_and_a_running_loop() -> None:
