@@ -145,7 +145,7 @@ def test_no_module_stem_and_no_class_name_stands_twice() -> None:
 
 LONG = {"provider.budget"}
 """Modules above 400 lines: the list may only shrink."""
-LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 15
+LONGEST_MODULE, LONGEST_BODY, LONGEST_CHAIN = 400, 57, 14
 """Lines of a module, lines of a function without its docstring, modules that import one another in a row: no worse than reached."""
 NAMESAKES, ONE_WORD = 0.09, 0.49
 """Shares: of module-level functions, those whose name stands in several modules; of all functions, those named by one word."""

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ from bisect_ai.facts.score_rows import (
     crossed_scores,
     score_rows,
 )
-from bisect_ai.queries.result_files import attribution_table, result_paths
-from bisect_ai.queries.score_columns import column_source
+from bisect_ai.queries.result_files import attribution_table, file_columns, result_paths
+from bisect_ai.queries.score_columns import ColumnSource, column_source
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.frames import ScoreTrials
@@ -97,7 +98,7 @@ def attribute(
     )
     alpha, tolerance, higher_is_better = said.alpha, said.tolerance, said.higher_is_better is not False
     axes = [axes] if isinstance(axes, str) else axes
-    rows = score_rows(column_source(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
+    rows = score_rows(_source_of(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
     sign = sign_of(higher_is_better)
     crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=sign)
     names, scores, trials, errors = rows.axes, crossed.scores, crossed.trials, crossed.errors
@@ -135,6 +136,10 @@ def attribute(
         name, names, rows.query, rows.cell, rows.score, load_names=partial(getattr, rows, "names"), failed=missing == "failed"
     )
     return Result(report, Spending(cached=len(rows.score)), observed, regression=found.regression)
+
+
+def _source_of(table: Any) -> ColumnSource:
+    return file_columns(Path(table)) if isinstance(table, str | Path) else column_source(table)
 
 
 def _tolerance_of_table(rows: ScoreRows, crossed: CrossedScores, given: float | None, metric: str) -> tuple[float, list[str]]:

@@ -32,12 +32,13 @@ from bisect_ai.report.json_edge import as_mapping, read
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock
 from bisect_ai.result import Result
-from bisect_ai.runs.ledger import Spending, Watch, spent_on
+from bisect_ai.runs.ledger import Spending, Watch
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.plan_run import price_of_calls
 from bisect_ai.runs.prepare import started
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion, GateQuestion
+from bisect_ai.runs.run_accounts import spent_on
 from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store
 

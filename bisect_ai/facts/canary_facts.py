@@ -285,7 +285,8 @@ _WRITTEN = re.compile(r"(?P<name>.+):(?P<sign>[+-])(?P<size>\d+(\.\d+)?)(?P<unit
 
 def refuses(text: str) -> float | None:
     """1 where an answer refuses, 0 else: what the guard `refusal` reads where a log has no such score."""
-    from bisect_ai.scoring.scorers import build_scorers, score_answer
+    from bisect_ai.scoring.scorer import score_answer
+    from bisect_ai.scoring.scorers import build_scorers
 
     scorer = build_scorers([{"kind": "refusal", "name": "refusal"}])["refusal"]
     return score_answer(scorer, Query({"id": ""}), Answer(text=text)).value

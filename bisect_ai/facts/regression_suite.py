@@ -34,7 +34,7 @@ from bisect_ai.report.suite_files import SUITES, SuiteCase
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepare import prepare, releases_of_run, settle
 from bisect_ai.runs.prepared import Prepared
-from bisect_ai.scoring.scorers import score_answer
+from bisect_ai.scoring.scorer import score_answer
 from bisect_ai.store.artefacts import write_new_files
 from bisect_ai.targets.answer import Answer, as_answer
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.files import instead, log_files, recognised, source_of
+from bisect_ai.queries.files import instead, log_files, log_format, read_table, recognised, source_of
 from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.pairing import (
     WAYS,
@@ -29,6 +29,7 @@ from bisect_ai.queries.pairing import (
 )
 from bisect_ai.queries.result_rows import COSTS, NAME, ResultReading
 from bisect_ai.queries.sample import LogSettings, matches
+from bisect_ai.queries.score_columns import ColumnSource, FrameColumns, ParquetColumns
 
 # Values of a setting, the most: what differs from row to row sets up no configuration.
 MOST_LEVELS = 12
@@ -349,3 +350,11 @@ def attribution_table(
     name = found.deciding(metric, every)
     rows = list(grid_rows(grid, every, pair_up(every), lambda row: row.scores.get(name)))
     return AttributionTable(rows, grid.levels, name, first.name, every[grid.bad].name)
+
+
+def file_columns(path: Path) -> ColumnSource:
+    """The source of columns for a file with a table. Raises `InputError`."""
+    import pandas as pd
+
+    files = log_files(path, Path())
+    return ParquetColumns(files) if log_format(files, "auto") == "parquet" else FrameColumns(pd.DataFrame(read_table(path)))

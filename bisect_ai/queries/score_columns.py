@@ -246,11 +246,9 @@ def not_numbers(column: str, why: object) -> InputError:
 
 
 def column_source(table: Any) -> ColumnSource:
-    """The source for a DataFrame, mappings, an Arrow table, a DuckDB relation or the path of a file. Raises `InputError`."""
+    """The source for a DataFrame, mappings, an Arrow table or a DuckDB relation. Raises `InputError`."""
     import pandas as pd
 
-    if isinstance(table, str | Path):
-        return _file_source(Path(table))
     if isinstance(table, pd.DataFrame):
         return FrameColumns(table)
     if type(table).__name__ == "DuckDBPyRelation":
@@ -265,17 +263,6 @@ def column_source(table: Any) -> ColumnSource:
             f"cannot read a table from {table!r:.60}: give a DataFrame, an Arrow table, a DuckDB relation, a list of mappings or a path"
         )
     return FrameColumns(pd.DataFrame(list(table)))
-
-
-def _file_source(path: Path) -> ColumnSource:
-    import pandas as pd
-
-    from bisect_ai.queries.files import log_files, log_format, read_table
-
-    files = log_files(path, Path())
-    if log_format(files, "auto") == "parquet":
-        return ParquetColumns(files)
-    return FrameColumns(pd.DataFrame(read_table(path)))
 
 
 class ParquetColumns:

@@ -19,7 +19,7 @@ from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.targets.answer import Target
+from bisect_ai.targets.target import Target
 
 # Times as long as an answer may take that a job may be in another process.
 _TURNS = 4

@@ -20,7 +20,7 @@ from bisect_ai.provider.transport import close_connections
 from bisect_ai.provider.watchdog import AtWork
 from bisect_ai.replay.job_queue import Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job, answered, failed
-from bisect_ai.targets.answer import Target
+from bisect_ai.targets.target import Target
 
 # Seconds by which a target's own deadline comes first.
 _LATER = 5.0

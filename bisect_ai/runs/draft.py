@@ -33,7 +33,8 @@ from bisect_ai.runs.promptfoo_tests import (
 )
 from bisect_ai.runs.recorded_release import TASK_AXIS, RecordedRelease, doubled_braces, recorded_release
 from bisect_ai.runs.release_writer import yaml_text
-from bisect_ai.scoring.scorers import build_scorers, score_answer
+from bisect_ai.scoring.scorer import score_answer
+from bisect_ai.scoring.scorers import build_scorers
 from bisect_ai.store.artefacts import write_new_files
 from bisect_ai.targets.answer import Answer
 

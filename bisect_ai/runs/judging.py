@@ -17,9 +17,10 @@ from bisect_ai.canonical import digest
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import Observation
 from bisect_ai.scoring.judge import Judge, canary_asks, looks_like_instructions
+from bisect_ai.scoring.judge_calls import Bench
 from bisect_ai.scoring.kinds import logged_text
+from bisect_ai.scoring.scorer import Score, Scorer, score_many
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask
-from bisect_ai.scoring.scorers import Score, Scorer, score_many
 from bisect_ai.store.trial_store import Scored, Store
 from bisect_ai.targets.answer import Answer
 
@@ -194,17 +195,18 @@ def judge_facts(
     noise = _judge_noise(desk.pairs([t for t in trials if desk._is_twice(t, judge)]))
     canaries = {n: {"score": score, "should_be_good": good} for n, (score, good) in desk.canaries().items()}
     failed = [n for n, c in canaries.items() if not _agrees_with(c["score"], bool(c["should_be_good"]))]
+    bench = desk.scorer.batch
     block = {
         "name": name,
         "model": judge.parameters["model"],
-        "answered_by": sorted(desk.scorer.bench.models) if desk.scorer.bench else [],
+        "answered_by": sorted(bench.models) if isinstance(bench, Bench) else [],
         "reliable": not failed,
         "canaries": canaries,
         "noise": None if noise is None else {**noise, "loss": _noise_in(loss)},
         "agreement": agreement(desk.labelled(), judge.grades),
         "unjudged": {side: {"n": n, "of": of} for side, (n, of) in unjudged.items()},
         "like_instructions": _sensitivity_to_speech(sides, name, answer_of),
-        "requests": desk.scorer.bench.requests if desk.scorer.bench else 0,
+        "requests": bench.requests if isinstance(bench, Bench) else 0,
         "usd": round(desk.store.spending(desk.run).scorers.get(desk.scorer.name, 0.0), 6),
     }
     return block, _judge_warnings(block, failed, unjudged)

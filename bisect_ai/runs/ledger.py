@@ -12,7 +12,6 @@ from itertools import islice
 
 from bisect_ai.attribution.problem import Belief
 from bisect_ai.runs.observations import FinishedTrial, Observations
-from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 
 
@@ -120,24 +119,10 @@ class Ledger:
             lines.append(f"{n} {'answer does' if n == 1 else 'answers do'} not say what they cost; {rest}")
         return lines
 
-    def settle(self, store: Store, run: str, before: Before) -> None:
-        """Add up what was paid for in the whole run, and before it."""
-        self.paid = spent_on(store, run, trials=self.trials)
-        if before.run:
-            self.paid = self.paid.beside(spent_on(store, before.run))
-
     def follow(self, earlier: Ledger) -> None:
         """Count what the run cost that this one follows, once this one is settled: one command told one price."""
         self.paid = self.paid.after(earlier.paid)
         self._earlier = earlier.now
-
-
-def spent_on(store: Store, run: str, *, trials: int = 0) -> Spending:
-    """What a run has cost in all its sessions, of which `trials` are observed."""
-    paid = store.spending(run)
-    doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
-    calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
-    return Spending(calls, max(0, trials - paid.trials), paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
 
 
 @dataclass(slots=True)

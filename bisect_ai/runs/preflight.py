@@ -20,7 +20,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.release.tool_faults import wrong_parameters
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.kinds import Python, logged_text
-from bisect_ai.scoring.scorers import score_answer
+from bisect_ai.scoring.scorer import score_answer
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.target_settings import unreachable
 

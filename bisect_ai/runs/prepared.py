@@ -21,8 +21,8 @@ from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
 from bisect_ai.release.load import Release
 from bisect_ai.runs.question import Question
-from bisect_ai.scoring.scorers import Scorer
-from bisect_ai.targets.answer import Target
+from bisect_ai.scoring.scorer import Scorer
+from bisect_ai.targets.target import Target
 
 # Units that say no more than that the metric is a score.
 UNITLESS = ("", "score", "share")

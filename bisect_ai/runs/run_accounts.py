@@ -18,7 +18,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, Caps, Held
-from bisect_ai.runs.ledger import Before
+from bisect_ai.runs.ledger import Before, Spending
 from bisect_ai.scoring.scorer_charges import Purse
 from bisect_ai.store.trial_store import Spent, Store
 
@@ -230,3 +230,17 @@ class _CommonRequests(Common):
         """As of `Shared`, in calls."""
         earlier = self._store.spending(self._before).requests if self._before else 0
         return Amount(self._store.spending_of_others(self._run).requests + earlier), NOTHING, NOTHING
+
+
+def spent_on(store: Store, run: str, *, trials: int = 0) -> Spending:
+    """What a run has cost in all its sessions, of which `trials` are observed."""
+    paid = store.spending(run)
+    doubts = round(paid.unsettled.usd + paid.doubtful.usd, 6)
+    calls = paid.calls + paid.charges + paid.killed.counted  # what the caps count
+    return Spending(calls, max(0, trials - paid.trials), paid.errors, round(paid.usd, 6), paid.tokens, paid.seconds, doubts)
+
+
+def paid_in_all(store: Store, run: str, before: Before, *, trials: int) -> Spending:
+    """What was paid for in the whole run, and before it."""
+    paid = spent_on(store, run, trials=trials)
+    return paid.beside(spent_on(store, before.run)) if before.run else paid

@@ -36,7 +36,7 @@ from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
 from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
 from bisect_ai.runs.question import Finding
-from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of
+from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of, paid_in_all
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
 from bisect_ai.runs.trials import SCORER_FAILURES, Replay
@@ -242,7 +242,7 @@ class Study:
         self._ledger.seconds = round(time.monotonic() - self._start, 3)
         if self._ledger.calls:
             self._store.finish(self._run, {"seconds": self._ledger.seconds})
-        self._ledger.settle(self._store, self._run, self._before)
+        self._ledger.paid = paid_in_all(self._store, self._run, self._before, trials=self._ledger.trials)
         told, answer_of, desks = self._told(), self._replay.answer_of, self._replay.desks
         for desk in desks.values():
             desk.close()

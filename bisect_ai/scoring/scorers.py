@@ -1,25 +1,21 @@
-"""Scorers: built from what the user wrote, and applied so that nothing they do can stop a run."""
+"""Scorers, built from what the user wrote."""
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bisect_ai.canonical import digest, parse_json
 from bisect_ai.errors import ConfigError, without_plugins
-from bisect_ai.provider.redaction import describe, redact
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
-from bisect_ai.queries.query import Query
 from bisect_ai.scoring import answer_scorers, embedding, kinds
-from bisect_ai.scoring.judge import Bench, Judge
-from bisect_ai.scoring.kinds import Kind, Value
-from bisect_ai.scoring.scorer_charges import Ask, Batch
-from bisect_ai.targets.answer import Answer
+from bisect_ai.scoring.judge import Judge
+from bisect_ai.scoring.judge_calls import Bench
+from bisect_ai.scoring.kinds import Kind
+from bisect_ai.scoring.scorer import Scorer
 
 KINDS: dict[str, type[Any]] = {
     "exact": kinds.Exact,
@@ -57,59 +53,6 @@ _ELSEWHERE = {
 }
 # Part of every digest: raised when a kind scores the same answer differently than before.
 VERSION = 1
-# Outcomes whose text can be judged; any other answer is not a right one.
-SCORABLE = ("ok", "truncated")
-MAX_ERROR = 300  # characters: it is kept with every trial that it befalls
-_NUMBERS = (bool, int, float)
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A named `score(query, answer)`, or a `batch` that asks a model about many answers at a time; and what the numbers mean."""
-
-    name: str
-    # None: the batch gives the scores.
-    score: Callable[[Query, Answer], Value] | None
-    higher_is_better: bool = True
-    bounded: tuple[float, float] | None = None
-    unit: str = "score"
-    # SHA-256 of kind and settings; None: nothing tells its versions apart, so its scores live only in this process.
-    digest: str | None = None
-    batch: Batch | None = None
-    # Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one.
-    content: bool = False
-
-    @property
-    def sign(self) -> float:
-        """1 where higher is better, -1 where lower is: a score times its sign is oriented."""
-        return 1.0 if self.higher_is_better else -1.0
-
-    def oriented(self, low: float, high: float) -> tuple[float, float]:
-        """The ends of a range of scores, turned so that higher is better."""
-        return (low, high) if self.higher_is_better else (-high, -low)
-
-    @property
-    def compares_with(self) -> str | None:
-        """The log's column that answers are compared with; None: it needs none."""
-        kind = self.score if self.batch is None else self.batch
-        return None if getattr(kind, "keys", None) else getattr(kind, "expected", None)
-
-    @property
-    def bench(self) -> Bench | None:
-        """The judge at work; None: no judge gives the scores."""
-        return self.batch if isinstance(self.batch, Bench) else None
-
-    @property
-    def judge(self) -> Judge | None:
-        """The judge's settings."""
-        return None if self.bench is None else self.bench.judge
-
-
-class Score(NamedTuple):
-    """What a scorer said of one answer: `value` None means no score, because of `error` or because it does not apply."""
-
-    value: float | None
-    error: str | None = None
 
 
 def build_scorers(spec: Mapping[str, Any] | Sequence[Any], *, folder: Path | None = None) -> dict[str, Scorer]:
@@ -256,71 +199,3 @@ def _shallow_mapping(value: Any) -> dict[str, Any]:
 def _did_you_mean_scorer(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     close = [_ELSEWHERE[word]] if _ELSEWHERE.get(word) in known else get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]!r}?" if close else f"; use one of {', '.join(known) or '(none)'}"
-
-
-def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
-    """The scorer's number for the answer; it never raises: a scorer that fails is a `Score` with an error.
-
-    An answer that infrastructure failed to give is never scored.
-    """
-    if answer.error is not None:
-        return Score(None)
-    if scorer.score is None:
-        return score_many(scorer, [Ask(query, answer)])[0]
-    if scorer.content and answer.outcome not in SCORABLE:
-        return Score(scorer.bounded[0] if scorer.bounded else None)
-    try:
-        return _checked_score(scorer, scorer.score(query, answer))
-    except (Exception, SystemExit) as error:  # the user's code may raise, or even exit
-        return Score(None, _one_line(describe(error)))
-
-
-def score_many(scorer: Scorer, asks: Sequence[Ask]) -> list[Score]:
-    """The scores of many answers by a scorer that gives many at a time, in order.
-
-    Raises `TargetFailure` or `InputError` when it cannot be asked at all.
-    """
-    assert scorer.batch is not None
-    plain = [ask for ask in asks if ask.answer.error is None and not _is_lowest(scorer, ask)]
-    given = iter(scorer.batch.many(plain) if plain else ())
-    scores = []
-    for ask in asks:
-        if ask.answer.error is not None:
-            scores.append(Score(None))
-        elif _is_lowest(scorer, ask):
-            scores.append(Score(scorer.bounded[0] if scorer.bounded else None))
-        else:
-            value, error = next(given)
-            scores.append(Score(value, None if error is None else _one_line(error)))
-    return scores
-
-
-def _is_lowest(scorer: Scorer, ask: Ask) -> bool:
-    return scorer.content and ask.answer.outcome not in SCORABLE
-
-
-def _checked_score(scorer: Scorer, value: Any) -> Score:
-    if isinstance(value, _NUMBERS):
-        return _bounded_score(scorer, float(value))
-    if value is None:
-        return Score(None)
-    if inspect.iscoroutine(value):
-        value.close()
-        return Score(None, "the scorer is asynchronous; make it a plain function")
-    value = value.item() if hasattr(value, "item") else value
-    if not isinstance(value, _NUMBERS):
-        return Score(None, f"the scorer returned a {type(value).__name__}; return a number, a boolean or None")
-    return _bounded_score(scorer, float(value))
-
-
-def _bounded_score(scorer: Scorer, number: float) -> Score:
-    if not math.isfinite(number):
-        return Score(None, f"the scorer returned {number}; return a finite number or None")
-    if scorer.bounded and not scorer.bounded[0] <= number <= scorer.bounded[1]:
-        return Score(None, f"the scorer returned {number}, outside {scorer.bounded[0]} to {scorer.bounded[1]}")
-    return Score(number)
-
-
-def _one_line(message: str) -> str:
-    line = redact(message).splitlines()[0] if message else ""
-    return "".join(letter if letter.isprintable() else " " for letter in line)[:MAX_ERROR]

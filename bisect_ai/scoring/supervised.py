@@ -21,7 +21,7 @@ from bisect_ai.provider.redaction import describe
 from bisect_ai.provider.watchdog import AtWork
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring import kinds
-from bisect_ai.scoring.scorers import Score, Scorer, score_answer
+from bisect_ai.scoring.scorer import Score, Scorer, score_answer
 from bisect_ai.targets.answer import Answer
 
 Ask = tuple[Scorer, Query, Answer]

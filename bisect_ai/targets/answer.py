@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 from bisect_ai.errors import InputError
 from bisect_ai.provider.usage import MOST_TOKENS, NO_USAGE, Usage, as_number, sound_usage, text_of_parts
-from bisect_ai.queries.query import Query
 
 
 @dataclass(frozen=True)
@@ -233,24 +232,6 @@ def _count_of(name: str, value: Any) -> int:
 
 def _word(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-class Target(Protocol):
-    """What answers. `release` is a read-only mapping of axis to composed value."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """Plain JSON that names the target and every setting of it that can change an answer."""
-
-    @property
-    def concurrency(self) -> int:
-        """Trials that may be under way at once, unless the user says otherwise.
-
-        An async target may have a `headroom`, whose `growth` says how many times as many at the moment.
-        """
-
-    def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer | Awaitable[Answer]:
-        """The answer to `query` by `release`."""
 
 
 def message_text(value: Any) -> str:

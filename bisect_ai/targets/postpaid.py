@@ -14,7 +14,8 @@ from bisect_ai.errors import BisectError
 from bisect_ai.provider.budget import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held, trip
 from bisect_ai.provider.redaction import describe
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.answer import Answer, Target, as_answer
+from bisect_ai.targets.answer import Answer, as_answer
+from bisect_ai.targets.target import Target
 
 
 def metered(target: Target, account: Account, *, per_trial: float | None, usual: Amount) -> Target:

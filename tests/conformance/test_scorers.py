@@ -12,7 +12,8 @@ import pytest
 
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring.scorers import KINDS, SCORABLE, Score, Scorer, build_scorers, score_answer
+from bisect_ai.scoring.scorer import SCORABLE, Score, Scorer, score_answer
+from bisect_ai.scoring.scorers import KINDS, build_scorers
 from bisect_ai.targets.answer import Answer, ToolCall
 from tests.faults.judges import Embeds, StandIn, honest
 

@@ -17,7 +17,8 @@ from bisect_ai.errors import Infeasible
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.prepare import build_target
-from bisect_ai.targets.answer import Answer, Target, as_answer
+from bisect_ai.targets.answer import Answer, as_answer
+from bisect_ai.targets.target import Target
 from tests.faults.provider import Provider, Request, Say
 
 GOOD: dict[str, Any] = {"prompt": "Be kind.", "model": "openai/gpt-4o"}

@@ -9,7 +9,8 @@ import pytest
 
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring.scorers import build_scorers, score_answer
+from bisect_ai.scoring.scorer import score_answer
+from bisect_ai.scoring.scorers import build_scorers
 from bisect_ai.targets.answer import Answer
 
 

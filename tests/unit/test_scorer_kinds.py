@@ -12,7 +12,8 @@ import pytest
 from bisect_ai.errors import ConfigError
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring.kinds import expected_calls, last_number, same_json
-from bisect_ai.scoring.scorers import Score, Scorer, build_scorers, score_answer
+from bisect_ai.scoring.scorer import Score, Scorer, score_answer
+from bisect_ai.scoring.scorers import build_scorers
 from bisect_ai.targets.answer import Answer, ToolCall
 
 
