@@ -6,7 +6,7 @@ taken back, with a plain reason, never reworded.
 1. Every estimate is finite and lies inside its interval; values lie in the metric's range, a loss within its width.
 2. A cause stands beside a loss that is estimated at the tolerance or more, never beside a gain; `no_regression` beside less.
 3. No named axis has a net effect that is estimated as a gain.
-4. An axis is in one cause only; one axis acts alone, several together, either or unsettled.
+4. An axis is in one cause only; one axis acts alone or is unsettled, several together, either or unsettled.
 5. Shares and what a rollback restores lie in 0 to 1.
 6. A rollback takes back named axes only, with what cannot run without their bad side, and restores more than nothing; else it is
    the whole release, or none.
@@ -140,7 +140,7 @@ def _untangled_causes(causes: Iterable[Cause], axes: Sequence[str]) -> tuple[Cau
 
 def _mode_of(cause: Cause) -> str:
     if len(cause.axes) == 1:
-        return "alone"
+        return "unsettled" if cause.mode == "unsettled" else "alone"
     return "unsettled" if cause.mode == "alone" else cause.mode
 
 

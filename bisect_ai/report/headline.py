@@ -282,7 +282,10 @@ def _is_above(interval: Sequence[float] | None) -> bool:
 
 
 def _named(report: Report, chance: float) -> str:
-    if any(cause.mode == "unsettled" and not cause.beside for cause in report.verdict.causes):
+    unsettled = [cause for cause in report.verdict.causes if _is_unsettled(cause)]
+    if unsettled and all(len(cause.axes) == 1 for cause in unsettled):
+        return f"{PROVED} that it costs quality (less than {odds(chance)} to be wrong); whether it acts alone: {UNKNOWN}"
+    if unsettled:
         return f"{PROVED} that each costs quality (less than {odds(chance)} to be wrong); how they act together: {UNKNOWN}"
     return proved(chance)
 

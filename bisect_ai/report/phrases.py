@@ -47,6 +47,7 @@ DIFFERS = 0.005
 # A share from which on it is all of the loss, and one below which it is written as 0 %.
 FULL, ROUNDS_TO_NOTHING = 0.995, 0.005
 UNSETTLED = "how they act together is not settled"
+UNSETTLED_ALONE = "whether it acts alone is not settled"  # of one axis, beside which another looks guilty too
 # Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it.
 REASON_CHARS = 120
 # A line of a program's standard error that says what went wrong, in most languages.
@@ -70,7 +71,9 @@ def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = Tru
     if cause.mode == "either":
         return f"{listed(names)}, {'either' if len(names) == 2 else 'any'} of which is enough"
     if cause.mode == "unsettled":
-        return f"{listed(names)} (each costs quality; {UNSETTLED})"
+        return (
+            f"{listed(names)} ({f'each costs quality; {UNSETTLED}' if len(names) > 1 else f'costs quality; {UNSETTLED_ALONE}'})"
+        )
     return f"{listed(names)} {quoting.prose(cause.mode)}"
 
 

@@ -15,6 +15,7 @@ from bisect_ai.report.phrases import (
     LIKELY,
     RESTORED,
     UNSETTLED,
+    UNSETTLED_ALONE,
     calls_to_settle,
     candidates_phrase,
     cause_phrase,
@@ -124,7 +125,7 @@ def _one_cause(report: Report, cause: NamedCause, quoting: Quoting) -> str:
     """What the only cause does: "prompt alone causes the drop", or a part of it."""
     if cause.mode == "unsettled" and not cause.beside:
         names = listed([quoting.name(axis) for axis in cause.axes])
-        return f"{names} {'each cost' if len(cause.axes) > 1 else 'costs'} quality; {UNSETTLED}"
+        return f"{names} each cost quality; {UNSETTLED}" if len(cause.axes) > 1 else f"{names} costs quality; {UNSETTLED_ALONE}"
     subject, verb = _subject_of(cause, quoting), "cause" if _is_plural(cause) else "causes"
     part = part_of_drop(report, cause)
     return f"{subject} {verb} {part} ({share_phrase(cause)})" if part.startswith("a part") else f"{subject} {verb} {part}"

@@ -92,7 +92,7 @@ def _causes(report: Mapping[str, Any]) -> list[str]:
     if len(named) != len(set(named)) or not set(named) <= set(report["axes"]):
         found.append(f"axes named twice, or unknown: {named}")
     for cause in verdict["causes"]:
-        if (len(cause["axes"]) == 1) != (cause["mode"] == "alone"):
+        if cause["mode"] not in (("alone", "unsettled") if len(cause["axes"]) == 1 else ("together", "either", "unsettled")):
             found.append(f"{cause['axes']} {cause['mode']}")
     net = {e["axes"][0]: e["estimate"] for e in report["effects"] if e["kind"] == "net"}
     found += [f"{axis} is named beside an estimated gain" for axis in named if (net.get(axis) or 0.0) < 0]

@@ -71,6 +71,8 @@ class Evidence:
     error_budget: ErrorBudget
     # Axes that are not named and look as if they cost a part of the loss.
     suspected: frozenset[int]
+    # Those that look as if they did as much as a named one: with it, or instead of it. None once that is settled.
+    may_join: frozenset[int]
 
 
 def conclude_search(e: Evidence) -> Attribution:
@@ -140,7 +142,7 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     named = tuple(sorted(e.named))
     modes = _modes(e, named)
     causes = tuple(Cause(_axis_names(axes, p), mode, _measured_share(e, axes, mode)) for axes, mode in modes)
-    notes = []
+    notes = [] if not e.may_join else [_why_unsettled(_axis_names(sorted(e.may_join), p), _axis_names(named, p))]
     along = tuple(a for a in back if a not in e.named) if _goes_along(back, named, p) else ()
     if set(back) - e.named - set(along):
         ran = e.rows.mean(p.full & ~mask(e.rollback), p.full).n >= FEWEST
@@ -155,10 +157,19 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
         rollback=rollback,
-        keep=tuple(name for a, name in enumerate(p.axes) if a not in {*e.named, *back, *open_axes}),
+        keep=tuple(name for a, name in enumerate(p.axes) if a not in {*e.named, *back, *open_axes, *e.may_join}),
         reason=f"proved to cost quality on average ({proof}); {e.error_budget.describe()}",
         notes=tuple(notes),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
+    )
+
+
+def _why_unsettled(others: Sequence[str], named: Sequence[str]) -> str:
+    """That axes which are not named look guilty too: the search ended before that was settled."""
+    does, acts = ("look", "they act") if len(others) > 1 else ("looks", "it acts")
+    return (
+        f"{' and '.join(others)} {does} as costly as {' and '.join(named)}, but this is not proved: "
+        f"whether {acts} together with {' and '.join(named)} is not known yet; a larger budget goes on from here"
     )
 
 
@@ -183,7 +194,7 @@ def _goes_along(back: tuple[int, ...], named: Sequence[int], p: Problem) -> bool
 def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
     """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
-        return [(named, "alone")]
+        return [(named, "unsettled" if e.may_join else "alone")]
     if len(named) == 2 and _is_chain(e.rows.problem, *named):
         return [((a,), "alone") for a in named]
     acts = None if any(e.rows.problem.needs) else mode_of(e.rows, named)

@@ -377,6 +377,7 @@ class NetSearch:
             suspects=tuple((self._tests.mean(n, a), 4 if n == "net" else 2) for n, a in self._tests.planned),
             error_budget=self.error_budget,
             suspected=self._standing.suspected(named),
+            may_join=frozenset() if self._ended == "cause" else self._standing.may_join(named),
         )
 
 

@@ -30,6 +30,7 @@ WATCH = 0.5  # standard errors of loss below which good and bad run alone, when 
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
+FEW = 8  # queries below which an axis says nothing about how a named one acts
 KNOWN = 36  # queries after which an axis is judged by them alone: a rate that it moves by 20 points is mostly seen
 THIN = 6  # axes from which on only the most suspect half runs on each query
 
@@ -156,6 +157,16 @@ class Standing:
             if len(means) > 1:
                 found += [(family, a) for a in self._axes if a not in named and self.may_do(family, a, size)]
         return found
+
+    def may_join(self, named: frozenset[int]) -> frozenset[int]:
+        """Axes not named that look more like doing as much as a named one than like nothing: how that one acts rests on them."""
+        found: set[int] = set()
+        for family, tests in self._tests.families.items():
+            means = [self._tests.mean(family, a) for a in tests.named() & named]
+            size = 0.8 * max([self._problem.tolerance, *(m.value - m.error for m in means)])
+            single = {a: self.single(family, a) for a in self._axes if means and a not in named}
+            found |= {a for a, m in single.items() if m.n >= FEW and m.favours_nothing(size) < 0}
+        return frozenset(found)
 
     def likely_tests(self, named: frozenset[int], size: float) -> list[NetTest]:
         """Tests of the axes that brought back what the named ones leave, on the queries where that was looked at."""
