@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bisect_ai.errors import ConfigError, first_problem, without_plugins
-from bisect_ai.provider.redaction import Secrets, obey, values_of
+from bisect_ai.provider.redaction import Secrets, did_you_mean, obey, values_of
 from bisect_ai.queries.sample import FIELDS, Format, LogSettings
 from bisect_ai.release.source_files import RepositoryRules
 
@@ -383,5 +383,4 @@ def _suggestion(place: tuple[int | str, ...]) -> str:
     model = models.get(str(place[0]), Config) if len(place) > 1 else Config
     model = PerTrial if len(place) > 2 and place[1] == "per_trial" else model
     known = list(model.model_fields)
-    near = difflib.get_close_matches(str(place[-1]), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    return did_you_mean(str(place[-1]), known, f"; known: {', '.join(known)}")

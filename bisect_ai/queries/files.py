@@ -11,13 +11,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import QueryError
+from bisect_ai.provider.redaction import did_you_mean
 from bisect_ai.queries.documents import HEAD, Part, expanded, first_parts, json_parts, scalars
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.call_records import Format, Piece, reach
@@ -355,6 +355,5 @@ def source_of(source: Any, settings: LogSettings, folder: Path) -> tuple[Shape, 
 
 def instead(column: str, columns: Iterable[str]) -> str:
     """What to say after a name that is not there: one that is close, else those that are there."""
-    close = get_close_matches(column, list(columns), n=1)
     listed = ", ".join(" ".join(name.split())[:40] for name in sorted(columns)[:12])  # a name may hold line ends
-    return f"; did you mean {close[0][:40]!r}?" if close else f"; it has {listed or 'none'}"
+    return did_you_mean(column, columns, f"; it has {listed or 'none'}")

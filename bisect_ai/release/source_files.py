@@ -10,7 +10,6 @@ it is written as; the path of the release file itself is the user's own and is o
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -21,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from bisect_ai.canonical import MAX_BYTES
 from bisect_ai.errors import InputError, ReleaseError
-from bisect_ai.provider.redaction import shown
+from bisect_ai.provider.redaction import did_you_mean, shown
 
 # The most text that one folder or table may hold: 512 MiB.
 MAX_FOLDER_BYTES = 512 << 20
@@ -233,8 +232,8 @@ def _near_revision(folder: Path, revision: str) -> str:
     if git_output(folder, "rev-parse", "--is-shallow-repository").strip() == b"true":
         return ": this clone is shallow; `git fetch --unshallow --tags` brings the rest"
     names = git_output(folder, "for-each-ref", "--count=2000", "--format=%(refname:short)", "refs/tags", "refs/heads")
-    near = difflib.get_close_matches(revision, names.decode("utf-8", "replace").split("\n"), n=1)
-    return f"; did you mean {shown(near[0])}?" if near else "; `git tag` and `git branch` list what there is"
+    known = names.decode("utf-8", "replace").split("\n")
+    return did_you_mean(revision, known, "; `git tag` and `git branch` list what there is")
 
 
 def repository_of(folder: Path) -> tuple[Path, str]:

@@ -7,11 +7,10 @@ such answer is paid for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.provider.redaction import shown
+from bisect_ai.provider.redaction import did_you_mean, shown
 from bisect_ai.release.tools import read_tools, shape_of
 
 # The types of JSON Schema (2020-12, section 6.1.1).
@@ -61,10 +60,8 @@ def _schema_faults(schema: Any, path: str) -> Iterator[str]:
 def _type_faults(given: Any, path: str) -> Iterator[str]:
     for word in given if isinstance(given, list) else [] if given is None else [given]:
         if str(word).lower() not in TYPES:  # Gemini writes them in capitals
-            near = get_close_matches(str(word), TYPES, n=1)
-            yield f"{path}.type {shown(word)} is no type of JSON Schema; " + (
-                f"did you mean {near[0]!r}?" if near else f"write one of {', '.join(TYPES)}"
-            )
+            meant = did_you_mean(str(word), TYPES, f"; write one of {', '.join(TYPES)}")
+            yield f"{path}.type {shown(word)} is no type of JSON Schema{meant}"
 
 
 def _kind_of(value: Any) -> str:

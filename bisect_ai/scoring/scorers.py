@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from bisect_ai.canonical import digest, parse_json
 from bisect_ai.errors import ConfigError, without_plugins
+from bisect_ai.provider.redaction import did_you_mean
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.scoring import answer_scorers, embedding, kinds
 from bisect_ai.scoring.judge import Judge
@@ -197,5 +197,5 @@ def _shallow_mapping(value: Any) -> dict[str, Any]:
 
 
 def _did_you_mean_scorer(word: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    close = [_ELSEWHERE[word]] if _ELSEWHERE.get(word) in known else get_close_matches(word, list(known), n=1, cutoff=0.7)
-    return f"; did you mean {close[0]!r}?" if close else f"; use one of {', '.join(known) or '(none)'}"
+    meant = _ELSEWHERE.get(word, word)
+    return did_you_mean(meant if meant in known else word, known, f"; use one of {', '.join(known) or '(none)'}", cutoff=0.7)

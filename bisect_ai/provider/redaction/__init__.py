@@ -349,11 +349,13 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…{text[-1]}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'axes'?` when a known word is near, else the list of known words."""
+def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6) -> str:
+    """`; did you mean 'axes'?` when a known word is near (`cutoff`: how near), else `otherwise`, else the known words."""
     words = list(known)
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"; did you mean {shown(near[0])}?" if near else f"; known here: {', '.join(words)}"
+    near = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
+    if near:
+        return f"; did you mean {shown(near[0])}?"
+    return f"; known here: {', '.join(words)}" if otherwise is None else otherwise
 
 
 def excerpt(value: Any, *, start: int = 0, width: int = 60) -> str:
