@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from bisect_ai.errors import ConfigError
+from bisect_ai.provider.redaction import describe
 
 
 def import_callable(spec: str, *, folder: Path) -> Callable[..., Any]:
@@ -52,7 +53,7 @@ def _module(name: str, spec: str, folder: Path) -> ModuleType:
                 f"cannot import {spec!r}: {name} needs {error.name!r}, which is not installed; install it where bisect-ai is"
             ) from error
         except (Exception, SystemExit) as error:  # a user's module may raise anything as it is imported, or exit
-            raise ConfigError(f"cannot import {spec!r}: {name} raised {_error_line(error)}; correct the module") from error
+            raise ConfigError(f"cannot import {spec!r}: {name} raised {describe(error)}; correct the module") from error
 
 
 def check_takes(function: Callable[..., Any], *names: str) -> None:
@@ -64,10 +65,6 @@ def check_takes(function: Callable[..., Any], *names: str) -> None:
         raise ConfigError(f"cannot use {name}: {error}; define {name}({', '.join(names)})") from None
     except ValueError:  # a function without a signature, written in C
         return
-
-
-def _error_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 @contextmanager

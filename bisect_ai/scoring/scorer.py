@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bisect_ai.provider.redaction import describe, redact
+from bisect_ai.provider.redaction import describe, line_of
 from bisect_ai.queries.query import Query
 from bisect_ai.scoring.judge import Judge
 from bisect_ai.scoring.kinds import Value
@@ -17,7 +17,6 @@ from bisect_ai.targets.answer import Answer
 
 # Outcomes whose text can be judged; any other answer is not a right one.
 SCORABLE = ("ok", "truncated")
-MAX_ERROR = 300  # characters: it is kept with every trial that it befalls
 _NUMBERS = (bool, int, float)
 
 
@@ -80,7 +79,7 @@ def score_answer(scorer: Scorer, query: Query, answer: Answer) -> Score:
     try:
         return _checked_score(scorer, scorer.score(query, answer))
     except (Exception, SystemExit) as error:  # the user's code may raise, or even exit
-        return Score(None, _one_line(describe(error)))
+        return Score(None, line_of(describe(error)))
 
 
 def score_many(scorer: Scorer, asks: Sequence[Ask]) -> list[Score]:
@@ -99,7 +98,7 @@ def score_many(scorer: Scorer, asks: Sequence[Ask]) -> list[Score]:
             scores.append(Score(scorer.bounded[0] if scorer.bounded else None))
         else:
             value, error = next(given)
-            scores.append(Score(value, None if error is None else _one_line(error)))
+            scores.append(Score(value, None if error is None else line_of(error)))
     return scores
 
 
@@ -127,8 +126,3 @@ def _bounded_score(scorer: Scorer, number: float) -> Score:
     if scorer.bounded and not scorer.bounded[0] <= number <= scorer.bounded[1]:
         return Score(None, f"the scorer returned {number}, outside {scorer.bounded[0]} to {scorer.bounded[1]}")
     return Score(number)
-
-
-def _one_line(message: str) -> str:
-    line = redact(message).splitlines()[0] if message else ""
-    return "".join(letter if letter.isprintable() else " " for letter in line)[:MAX_ERROR]
