@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bisect_ai.errors import ConfigError
-from bisect_ai.replay.cluster import WorkerLane, WorkerLost
-from bisect_ai.replay.workers import Order, WorkerReply, end_with, exchange
+from bisect_ai.replay.workers import Order, WorkerLane, WorkerLost, WorkerReply, end_with, exchange
 
 # How long a cluster may have no free worker: a nanny takes seconds to start one again.
 _FREE_SECONDS = 60.0

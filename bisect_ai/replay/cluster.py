@@ -17,11 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bisect_ai.errors import BisectError, ConfigError
-from bisect_ai.provider.budget import NOTHING, Account, Amount, Caps
+from bisect_ai.provider.budget import GRACE_SECONDS, NOTHING, Account, Amount, Caps
 from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.job_queue import TARGET_SECONDS
 from bisect_ai.replay.trial_jobs import Done, Job, without_keys
-from bisect_ai.replay.workers import Order, Returned, Sent, Setup, WorkerReply
+from bisect_ai.replay.workers import Order, Returned, Sent, Setup, WorkerLane, WorkerLost, WorkerReply
 from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
@@ -29,12 +29,10 @@ if TYPE_CHECKING:
 
 # Jobs sent to a process for each that it can have under way: it never waits for the post.
 AHEAD = 2
+# Times as long as an answer may take that a job may be in another process.
+_TURNS = 4
 _WAIT_SECONDS = 0.2  # between two looks at the cluster: its scheduler is asked each time
 _HIDDEN = {signal.SIGINT} | ({signal.SIGHUP} if hasattr(signal, "SIGHUP") else set())
-
-
-class WorkerLost(Exception):  # an event, met in this module alone
-    """The process at the other end is gone."""
 
 
 class WorkerGrant(Protocol):
@@ -55,16 +53,6 @@ class WorkerGrant(Protocol):
 
     def end(self, *, lost: bool) -> None:
         """The process is gone; `lost`: with calls under way, so that all that it could still spend counts as spent."""
-
-
-class WorkerLane(Protocol):
-    """The way to one worker process."""
-
-    def call(self, order: Order) -> WorkerReply:
-        """Its reply. Raises `WorkerLost`; the next call then goes to a fresh process, if there is one."""
-
-    def close(self) -> None:
-        """Let the process go."""
 
 
 class Values:
@@ -353,6 +341,14 @@ class _Dispatcher:
         gone = list(self._out.values())
         self._out.clear()
         self._hands.desk.put([Done(job, Answer(error=str(wrong), outcome="error"), wrong=wrong) for job in gone])
+
+
+def patience_elsewhere(patience: float) -> float:
+    """How long a job may be with a process that gives each answer `patience`, before the process counts as stuck.
+
+    Other processes supervise their own jobs, some of which wait there.
+    """
+    return _TURNS * patience + GRACE_SECONDS
 
 
 def _share_per_lane(account: Account, lanes: int) -> Caps:

@@ -16,13 +16,8 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from bisect_ai.errors import InputError, Interrupted, TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS
-from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
-from bisect_ai.targets.target import Target
-
-# Times as long as an answer may take that a job may be in another process.
-_TURNS = 4
 
 Commit = Callable[[list[Done]], None]
 
@@ -36,18 +31,20 @@ class Round:
 
 
 class Engine:
-    """A target with its hands. `stop` ends dispatch: what is under way may come in within the grace time and is kept."""
+    """Hands that run jobs, each of which may be with them for `seconds`.
+
+    `stop` ends dispatch: what is under way may come in within the grace time and is kept.
+    """
 
     def __init__(
         self,
-        target: Target,
+        hands: Hands,
         *,
         concurrency: int,
         commit: Commit,
         begin: Begin | None = None,
         undo: Callable[[Job], None] | None = None,
         count: Callable[[Job], None] | None = None,
-        hands: Hands | None = None,
         grace: float | None = None,
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
         answered: bool = False,
@@ -57,7 +54,6 @@ class Engine:
         trial_run: int | None = None,
         trusted: Callable[[], bool] = lambda: True,
     ) -> None:
-        patience = patience_of(target, seconds)
         # Until what scores has worked, few jobs are out: as many as may fail, and no fewer than keep everybody busy.
         self._trusted = trusted
         self._desk = JobQueue(
@@ -67,10 +63,9 @@ class Engine:
             count=count,
             answered=answered,
             keep_going=keep_going,
-            # Other processes supervise their own jobs, some of which wait there: here is noticed that a process is stuck.
-            seconds=patience if hands is None else _TURNS * patience + GRACE_SECONDS,
+            seconds=seconds,
         )
-        self._hands = self._desk.hands = hands or local_hands(target, max(1, concurrency))
+        self._hands = self._desk.hands = hands
         self._ends = ends  # monotonic seconds: the time cap
         self._commit = commit
         self._grace = GRACE_SECONDS if grace is None else grace

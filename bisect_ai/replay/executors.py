@@ -353,7 +353,8 @@ def patience_of(target: Target, seconds: float) -> float:
 
 def local_hands(target: Target, concurrency: int) -> Hands:
     """Hands in this process: an event loop for an async target, threads for any other."""
-    return AsyncHands(target, concurrency) if is_async(target) else ThreadHands(target, concurrency)
+    most = max(1, concurrency)
+    return AsyncHands(target, most) if is_async(target) else ThreadHands(target, most)
 
 
 def is_async(target: Target) -> bool:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from bisect_ai.errors import InputError, TargetFailure
 from bisect_ai.provider.budget import CRUMB, NOTHING, Account, Amount, CapReached, Caps
@@ -103,6 +103,20 @@ class WorkerReply:
     has: Amount = NOTHING
     # What one call may cost, when there is too little for the calls to come.
     needs: Amount = NOTHING
+
+
+class WorkerLost(Exception):  # an event, met where orders are sent
+    """The process at the other end is gone."""
+
+
+class WorkerLane(Protocol):
+    """The way to one worker process."""
+
+    def call(self, order: Order) -> WorkerReply:
+        """Its reply. Raises `WorkerLost`; the next call then goes to a fresh process, if there is one."""
+
+    def close(self) -> None:
+        """Let the process go."""
 
 
 class Allowance(Account):

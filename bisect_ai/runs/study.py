@@ -27,6 +27,7 @@ from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.retry import CallFailed
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
@@ -163,11 +164,15 @@ class Study:
         config, before = self._prepared.config, self._store.spending(self._run)
         # An earlier sitting leaves only what failed, so that failures in a row say less.
         patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
-        patience |= {"seconds": config.target_seconds, "ends": self._account.ends}
+        patience |= {"ends": self._account.ends}
         patience |= {"trial_run": SCORER_FAILURES, "trusted": lambda: replay.is_scored}
         how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
         last = over_by(self._account.ends + GRACE_SECONDS)
-        with self._hands() as hands, last, Engine(self._target, concurrency=self._concurrency, hands=hands, **how) as engine:
+        with (
+            self._hands() as (hands, seconds),
+            last,
+            Engine(hands, concurrency=self._concurrency, seconds=seconds, **how) as engine,
+        ):
             yield engine
 
     def _rehearse(self) -> None:
@@ -207,21 +212,23 @@ class Study:
             loop.close()
 
     @contextmanager
-    def _hands(self) -> Iterator[Hands | None]:
-        """Hands in other processes, when the settings ask for them; None: the engine's own."""
+    def _hands(self) -> Iterator[tuple[Hands, float]]:
+        """Hands in this process, or in others when the settings ask for them; and for how many seconds they may have a job."""
         config = self._prepared.config
+        patience = patience_of(self._target, config.target_seconds)
         if not config.is_away:
-            yield None
+            yield local_hands(self._target, self._concurrency), patience
             return
         from bisect_ai.replay.backends import open_lanes
-        from bisect_ai.replay.cluster import ClusterHands
+        from bisect_ai.replay.cluster import ClusterHands, patience_elsewhere
 
         lanes, disconnect = open_lanes(config.backend, jobs=config.jobs, scheduler=config.scheduler)
         own, make = config.budget.per_trial.usd, self._prepared.make_target
         try:
             how: dict[str, Any] = {"concurrency": self._concurrency, "account": self._account, "per_trial_usd": own}
             how["grant"] = partial(Grant, self._account, self._store, self._run)
-            yield ClusterHands(lanes, make, **how, seconds=config.target_seconds, keep_going=config.keep_going)
+            hands = ClusterHands(lanes, make, **how, seconds=config.target_seconds, keep_going=config.keep_going)
+            yield hands, patience_elsewhere(patience)
         finally:
             disconnect()
 

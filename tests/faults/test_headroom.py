@@ -11,6 +11,7 @@ import pytest
 from bisect_ai.provider.rate_limit import MOST_GROWTH, STARTING_CONCURRENCY, Headroom
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.executors import local_hands
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.runs.prepare import build_target
 from tests.faults.provider import Provider, Request, Say
@@ -45,7 +46,7 @@ def replay(provider: Provider, kind: str, trials: int, **how: Any) -> list[Done]
     settings |= how.pop("settings", {})
     target = build_target(settings, folder=Path(), good=release, bad=release, **how)[0]
     jobs = [Job(i, Query({"id": str(i), "input": f"{i}?"}), release, 0) for i in range(trials)]
-    with Engine(target, concurrency=target.concurrency, commit=lambda _: None) as engine:
+    with Engine(local_hands(target, target.concurrency), concurrency=target.concurrency, commit=lambda _: None) as engine:
         return engine.run(jobs)
 
 

@@ -25,6 +25,7 @@ from bisect_ai.provider.litellm_calls import load_litellm
 from bisect_ai.provider.transport import close_connections
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.executors import local_hands
 from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.litellm_target import LitellmTarget
@@ -421,7 +422,7 @@ def test_a_run_leaves_no_connection_open(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(aiohttp.ClientSession, "__init__", noted)
     with Provider([OK]) as provider:
         release = {"model": provider.model("openai", "gpt-4o"), "prompt": "Be kind."}
-        with Engine(made(), concurrency=4, commit=lambda done: None) as engine:
+        with Engine(local_hands(made(), 4), concurrency=4, commit=lambda done: None) as engine:
             engine.run([Job(n, Query({"id": str(n), "input": "hello"}), release, 0) for n in range(8)])
         assert len(provider.requests) == 8
     assert sessions and all(session.closed for session in sessions)

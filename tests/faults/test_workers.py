@@ -20,10 +20,10 @@ from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.provider.budget import Account
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.backends import DaskLane
-from bisect_ai.replay.cluster import ClusterHands, WorkerLost
+from bisect_ai.replay.cluster import ClusterHands
 from bisect_ai.replay.job_queue import JobQueue
 from bisect_ai.replay.trial_jobs import Job
-from bisect_ai.replay.workers import Order, WorkerReply
+from bisect_ai.replay.workers import Order, WorkerLost, WorkerReply
 from bisect_ai.runs.run_accounts import Common, Grant
 from bisect_ai.store.trial_store import Store
 

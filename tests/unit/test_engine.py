@@ -18,6 +18,7 @@ from bisect_ai.provider.budget import Account, CapReached
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine
+from bisect_ai.replay.executors import local_hands
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Answer, ToolCall
 from bisect_ai.targets.python_target import PythonTarget
@@ -30,7 +31,7 @@ def jobs(n: int) -> list[Job]:
 def run(function: Callable[..., Any], n: int = 30, *, concurrency: int = 8) -> tuple[list[Done], list[list[Done]]]:
     groups: list[list[Done]] = []
     target = PythonTarget(function, identity={})
-    with Engine(target, concurrency=concurrency, commit=groups.append) as engine:
+    with Engine(local_hands(target, concurrency), concurrency=concurrency, commit=groups.append) as engine:
         return engine.run(jobs(n)), groups
 
 
@@ -119,7 +120,7 @@ def test_a_target_that_only_fails_is_stopped_and_all_is_kept() -> None:
     groups: list[list[Done]] = []
     target = PythonTarget(broken, identity={})
     with (
-        Engine(target, concurrency=4, commit=groups.append) as engine,
+        Engine(local_hands(target, 4), concurrency=4, commit=groups.append) as engine,
         pytest.raises(TargetFailure, match=r"refused.*same command again"),
     ):
         engine.run(jobs(500))
@@ -207,7 +208,7 @@ def test_what_is_under_way_at_a_cap_is_waited_for_unless_somebody_is_in_a_hurry(
         return "late"
 
     target = PythonTarget(slow, identity={})
-    with Engine(target, concurrency=4, commit=groups.append, begin=begin, grace=0.1) as engine:
+    with Engine(local_hands(target, 4), concurrency=4, commit=groups.append, begin=begin, grace=0.1) as engine:
         handed = engine.submit(jobs(5))
         if hurried:
             engine.stop()
@@ -246,7 +247,9 @@ def test_what_fails_around_a_call_ends_the_run_and_no_worker(function: Callable[
     around: dict[str, Any] = {"begin": fails} if step == "begin" else {"undo": fails}
     what = "begin a call" if step == "begin" else "take back a call that was not made"
     with (
-        Engine(PythonTarget(asked, identity={}), concurrency=4, commit=groups.append, grace=2, **around) as engine,
+        Engine(
+            local_hands(PythonTarget(asked, identity={}), 4), concurrency=4, commit=groups.append, grace=2, **around
+        ) as engine,
         pytest.raises(
             BisectError, match=rf"^cannot {what}: RuntimeError: a fault of ours; everything answered so far is kept$"
         ),
