@@ -17,8 +17,8 @@ from bisect_ai.canonical import digest
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import Observation
 from bisect_ai.scoring.judge import Judge, canary_asks, looks_like_instructions
-from bisect_ai.scoring.judge_calls import Bench
 from bisect_ai.scoring.kinds import logged_text
+from bisect_ai.scoring.model_scorers import Bench
 from bisect_ai.scoring.scorer import Score, Scorer, score_many
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask
 from bisect_ai.store.trial_store import Scored, Store

@@ -43,8 +43,7 @@ from bisect_ai.runs.question import Bisection
 from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.scoring.scorer import Scorer
 from bisect_ai.scoring.scorers import build_scorers
-from bisect_ai.targets.python_target import PythonTarget, RecordedTarget
-from bisect_ai.targets.target import Target
+from bisect_ai.targets.target import PythonTarget, RecordedTarget, Target
 
 if TYPE_CHECKING:
     from bisect_ai.runs.preflight import Objection

@@ -11,10 +11,10 @@ from bisect_ai.canonical import digest, parse_json
 from bisect_ai.errors import ConfigError, without_plugins
 from bisect_ai.provider.redaction import did_you_mean
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
-from bisect_ai.scoring import answer_scorers, embedding, kinds
+from bisect_ai.scoring import answer_scorers, kinds
 from bisect_ai.scoring.judge import Judge
-from bisect_ai.scoring.judge_calls import Bench
 from bisect_ai.scoring.kinds import Kind
+from bisect_ai.scoring.model_scorers import Bench, Embedder, Embedding
 from bisect_ai.scoring.scorer import Scorer
 
 KINDS: dict[str, type[Any]] = {
@@ -39,7 +39,7 @@ KINDS: dict[str, type[Any]] = {
     "latency": kinds.Latency,
     "answer": kinds.Brought,
     "judge": Judge,
-    "embedding": embedding.Embedding,
+    "embedding": Embedding,
     "python": kinds.Python,
 }
 # What promptfoo, Inspect, DeepEval and others call a kind to what it is called here.
@@ -110,19 +110,19 @@ def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
         raise ConfigError(f"{place}: the name {name!r} is not a text; give the scorer a name")
     settings = {key: value for key, value in given.items() if key not in ("kind", "name")}
     built = _scorer_kind(f"{place} ({name})", word, settings, folder)
-    if isinstance(built, Judge | embedding.Embedding):
+    if isinstance(built, Judge | Embedding):
         return _asking_scorer(name, word, built, folder)
     return _scorer_of_kind(name, word, built)
 
 
-def _asking_scorer(name: str, word: str, kind: Judge | embedding.Embedding, folder: Path) -> Scorer:
+def _asking_scorer(name: str, word: str, kind: Judge | Embedding, folder: Path) -> Scorer:
     """A scorer that asks a model, with what asks it."""
     identity = digest({"kind": word, **kind.identity(folder)})
-    batch = Bench(kind, folder=folder) if isinstance(kind, Judge) else embedding.Embedder(kind, folder=folder)
+    batch = Bench(kind, folder=folder) if isinstance(kind, Judge) else Embedder(kind, folder=folder)
     return Scorer(name, None, kind.higher_is_better, kind.bounded, kind.unit, identity, batch, kind.content)
 
 
-def _scorer_kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind | Judge | embedding.Embedding:
+def _scorer_kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind | Judge | Embedding:
     known = [field.name for field in fields(KINDS[word])]
     for key in settings:
         if key not in known:
@@ -162,13 +162,13 @@ def _schema_of_file(path: Path) -> Any:
         raise ConfigError(f"cannot read the schema {path}: {error}; name a JSON file") from error
 
 
-def _validated_kind(word: str, settings: Mapping[str, Any]) -> Kind | Judge | embedding.Embedding:
+def _validated_kind(word: str, settings: Mapping[str, Any]) -> Kind | Judge | Embedding:
     """The settings as a value of their kind; texts that a loader left as they were written become numbers and booleans."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
         with without_plugins():
-            kind: Kind | Judge | embedding.Embedding = TypeAdapter(KINDS[word]).validate_python(dict(settings))
+            kind: Kind | Judge | Embedding = TypeAdapter(KINDS[word]).validate_python(dict(settings))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

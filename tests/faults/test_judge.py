@@ -15,7 +15,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.scoring.judge import Judge, looks_like_instructions, prompt, read_verdict
-from bisect_ai.scoring.judge_calls import Bench
+from bisect_ai.scoring.model_scorers import Bench
 from bisect_ai.scoring.scorer import score_answer
 from bisect_ai.scoring.scorer_charges import Ask
 from bisect_ai.scoring.scorers import build_scorers

@@ -14,7 +14,7 @@ from bisect_ai.errors import ConfigError, TargetFailure
 from bisect_ai.provider import retry
 from bisect_ai.provider.budget import Account, Amount, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.scoring.embedding import Embedder, Embedding
+from bisect_ai.scoring.model_scorers import Embedder, Embedding
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Ask, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer

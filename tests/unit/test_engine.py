@@ -21,7 +21,7 @@ from bisect_ai.replay.engine import Engine
 from bisect_ai.replay.executors import local_hands
 from bisect_ai.replay.trial_jobs import Done, Job
 from bisect_ai.targets.answer import Answer, ToolCall
-from bisect_ai.targets.python_target import PythonTarget
+from bisect_ai.targets.target import PythonTarget
 
 
 def jobs(n: int) -> list[Job]:
