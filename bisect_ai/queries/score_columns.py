@@ -23,6 +23,8 @@ from bisect_ai.queries.values import tidy
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bisect_ai.queries.sandbox import Child
+
 WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 AS_NUMBERS = (*WHOLE_NUMBERS, "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 # Between the ends of whole numbers that are coded by a table: axes are 0 or 1.
@@ -230,7 +232,11 @@ def _request_answered(request: Mapping[str, Any], source: RelationColumns) -> It
         name = request["name"]
         yield from ({"value": tidy(value, where=name)} for value in source.behind(name, np.load(request["keys"])))
     else:
-        _save(source.scan(request["coded"], request["numbers"]), Path(request["folder"]))
+        found = source.scan(request["coded"], request["numbers"])
+        _save(found, Path(request["folder"]))
+        for name, (_, keys) in found.coded.items():
+            if len(keys) <= CLOSE:
+                yield {"name": name, "values": [tidy(value, where=name) for value in source.behind(name, keys)]}
 
 
 def _save(found: ScannedColumns, folder: Path) -> None:
@@ -270,25 +276,35 @@ class ParquetColumns:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._files = [str(path) for path in paths]
+        self._child = _child()
+        self._few: dict[str, list[Any]] = {}
         self.names = list(self._ask(do="column names")[0]["names"])
 
     def take(self, coded: Sequence[str], numbers: str) -> TakenColumns:
         """These columns."""
-        with TemporaryDirectory(prefix="bisect-ai-") as folder:
-            self._ask(do="columns", coded=list(coded), numbers=numbers, folder=folder)
+        with TemporaryDirectory(prefix="bisect-ai-") as folder, self._child:
+            told = self._ask(do="columns", coded=list(coded), numbers=numbers, folder=folder)
+            self._few = {each["name"]: list(map(hashable, each["values"])) for each in told}
             return _loaded_columns(coded, Path(folder)).columns(self._behind)
 
     def _behind(self, name: str, keys: Keys) -> list[Any]:
-        with TemporaryDirectory(prefix="bisect-ai-") as folder:
+        """The values of a column: few came with the scan, many are read when they are asked for."""
+        if name in self._few:
+            return self._few[name]
+        with TemporaryDirectory(prefix="bisect-ai-") as folder, _child() as self._child:
             np.save(Path(folder) / "keys.npy", keys)
             told = self._ask(do="column values", name=name, keys=str(Path(folder) / "keys.npy"))
         return [hashable(each["value"]) for each in told]
 
     def _ask(self, **request: Any) -> list[dict[str, Any]]:
-        from bisect_ai.queries.sandbox import Child  # the child that it starts imports this module too
+        return self._child.ask({"files": self._files, **request}, what=", ".join(self._files[:3]))
 
-        with Child() as child:
-            return child.ask({"files": self._files, **request}, what=", ".join(self._files[:3]))
+
+def _child() -> Child:
+    """A reading process; its start costs half a second of processor."""
+    from bisect_ai.queries.sandbox import Child  # the child that it starts imports this module too
+
+    return Child()
 
 
 def _loaded_columns(coded: Sequence[str], folder: Path) -> ScannedColumns:
