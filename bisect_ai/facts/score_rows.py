@@ -23,6 +23,8 @@ Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]
 Missing = Literal["failed", "unscored"]
 CellNumbers = NDArray[np.int16]
+# Of scores: the squares of larger ones, summed, leave the range of floats.
+LARGEST = 1e100
 
 
 class ScoresStudy(BaseModel):
@@ -191,6 +193,7 @@ def _numbered_rows(
         cell, codes, values = cell[kept], codes[kept], values[kept]
         groups = None if groups is None else groups[kept]
     finite = np.isfinite(values)
+    _check_size(values, score)
     if not finite.any():
         raise InputError(f"cannot attribute the table: column {score!r} has no score")
     if codes.min() < 0:
@@ -203,6 +206,16 @@ def _numbered_rows(
     return ScoreRows(
         axes, numbers, cell, scores, None if groups is None else _query_clusters(groups, numbers, size), load, size
     )
+
+
+def _check_size(values: Floats, score: str) -> None:
+    with np.errstate(invalid="ignore"):
+        large = np.flatnonzero(np.abs(values) > LARGEST)
+    if large.size:
+        raise InputError(
+            f"cannot attribute the table: column {score!r} holds {values[large[0]]:g}, beyond {LARGEST:g}; leave the cell empty where "
+            "there is no score, or give the scores in a larger unit"
+        )
 
 
 def _renumbered_queries(codes: Ints, column: CodedColumn) -> tuple[Ints, Callable[[], Sequence[str]], int]:
@@ -222,9 +235,11 @@ def _renumbered_queries(codes: Ints, column: CodedColumn) -> tuple[Ints, Callabl
 
 
 def _query_clusters(codes: Ints, numbers: Ints, queries: int) -> Ints:
-    """(queries,) the cluster of each query, by its first row."""
+    """(queries,) the cluster of each query, by its first row; a query that is in none is one of its own."""
     found = np.zeros(queries, np.int64)
     found[numbers[::-1]] = codes[::-1]
+    alone = np.flatnonzero(found < 0)
+    found[alone] = int(codes.max()) + 1 + np.arange(len(alone))
     return found
 
 

@@ -80,10 +80,17 @@ class FrameColumns:
         import pandas as pd
 
         try:
-            values = pd.to_numeric(self._frame[numbers]).to_numpy(float, na_value=np.nan)
+            values = pd.to_numeric(self._column(numbers)).to_numpy(float, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise not_numbers(numbers, error) from error
-        return TakenColumns({name: _coded_column(self._frame[name]) for name in coded}, values)
+        return TakenColumns({name: _coded_column(self._column(name)) for name in coded}, values)
+
+    def _column(self, name: str) -> pd.Series[Any]:
+        """The column of this name, as text where the frame numbers its columns. Raises `InputError` when there are two."""
+        if self.names.count(name) > 1:
+            raise InputError(f"cannot attribute the table: it has more than one column {name!r}; rename all but one")
+        column: pd.Series[Any] = self._frame.iloc[:, self.names.index(name)]
+        return column
 
 
 def _coded_column(column: pd.Series[Any]) -> CodedColumn:
@@ -110,12 +117,14 @@ def coded_numbers(column: Keys) -> tuple[Codes, Keys]:
     values = np.flatnonzero(np.bincount(shifted))
     if len(values) <= high - low:
         shifted = np.searchsorted(values, np.arange(CLOSE)).astype(np.uint8)[shifted]
-    return shifted, (values + low).astype(column.dtype)
+    return shifted, values.astype(column.dtype) + column.dtype.type(low)
 
 
 def hashable(value: Any) -> Any:
-    """The value, lists as tuples."""
-    return tuple(value) if isinstance(value, list | set | np.ndarray) else value
+    """The value, lists as tuples and mappings as tuples of pairs, at every depth."""
+    if isinstance(value, Mapping):
+        return tuple((name, hashable(each)) for name, each in sorted(value.items(), key=str))
+    return tuple(map(hashable, value)) if isinstance(value, list | tuple | set | np.ndarray) else value
 
 
 class RelationColumns:
@@ -206,7 +215,7 @@ def _codes_and_keys(found: Any) -> tuple[Codes, Keys]:
     codes, keys = coded_numbers(data) if data.dtype.kind in "iub" else pd.factorize(data)
     if not np.ma.is_masked(found):
         return codes, keys
-    again, kept = pd.factorize(np.where(np.ma.getmaskarray(found), -1, codes))
+    again, kept = pd.factorize(np.where(np.ma.getmaskarray(found), -1, codes.astype(np.int64)))
     empty = int(np.flatnonzero(kept == -1)[0])
     renumbered = np.where(again == empty, -1, np.where(again > empty, again - 1, again))
     return renumbered, keys[np.delete(kept, empty)]

@@ -74,6 +74,7 @@ def facts(result: bisect_ai.Result) -> dict[str, Any]:
         (made(2, gaps=0.2), {"axes": AXES}),
         (made(3, repeats=2), {"axes": dict.fromkeys(AXES, (0, 1))}),
         (made(4, gaps=0.1), {"missing": "unscored"}),
+        (made(11).assign(user="u1"), {"axes": AXES, "cluster": "user"}),
     ],
 )
 def test_every_container_gives_the_same_report_and_rows(
@@ -109,6 +110,16 @@ def test_values_are_those_of_sums_row_by_row(gaps: float) -> None:
         (lambda t: t.assign(score="good"), "column 'score' must hold numbers"),
         (lambda t: t.assign(model=t["model"] + 1), r"axis 'model': its column must hold 0 or 1 .* got 2"),
         (lambda t: t.assign(query=t["query"].where(t["user"] != "u1")), "rows have nothing in column 'query'"),
+        (
+            lambda t: t.assign(model=t["model"].astype("Int8").where(t.index != 3)),
+            r"axis 'model': its column must hold 0 or 1 .* got None",
+        ),
+        (
+            lambda t: t.assign(model=t["model"].astype("boolean").where(t.index != 3)),
+            r"axis 'model': its column must hold 0 or 1",
+        ),
+        (lambda t: t.assign(score=t["score"] * 1.7e308), r"column 'score' holds 1\.7e\+308, beyond 1e\+100"),
+        (lambda t: t.assign(score=t["score"].replace(1.0, np.inf)), "column 'score' holds inf"),
         (lambda t: t.drop(columns="model"), "no column 'model'"),
         (lambda t: t.assign(score=np.nan), "column 'score' has no score"),
         (lambda t: t[(t["query"] != "it's 5") | (t["model"] == 0)], r"1 of 60 queries lack a cell .*first \"it's 5\""),
@@ -117,6 +128,40 @@ def test_values_are_those_of_sums_row_by_row(gaps: float) -> None:
 def test_what_is_wrong_is_said_of_every_container(container: str, change: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         bisect_ai.attribute(CONTAINERS[container](change(made(6)), tmp_path), axes=AXES)
+
+
+@pytest.mark.parametrize("container", ["mappings", "arrow", "duckdb", "parquet"])
+def test_rows_at_no_level_are_left_out(container: str, tmp_path: Path) -> None:
+    table = made(12, repeats=2)
+    gone = table.assign(model=table["model"].astype("Int8").where(table.index % 9 != 0))
+    levels = dict.fromkeys(AXES, (0, 1))
+    found = bisect_ai.attribute(CONTAINERS[container](gone, tmp_path), axes=levels, incomplete="keep")
+    assert facts(found) == facts(bisect_ai.attribute(table[table.index % 9 != 0], axes=levels, incomplete="keep"))
+
+
+@pytest.mark.parametrize("container", ["mappings", "arrow", "duckdb", "parquet"])
+def test_queries_without_a_cluster_are_clusters_of_their_own(container: str, tmp_path: Path) -> None:
+    table = made(13)
+    named = table.assign(user=table["query"])
+    some = named.assign(user=[None if q.endswith("3") else q for q in named["query"]])
+    found = bisect_ai.attribute(CONTAINERS[container](some, tmp_path), axes=AXES, cluster="user")
+    assert found.to_dict()["loss"] == bisect_ai.attribute(named, axes=AXES, cluster="user").to_dict()["loss"]
+
+
+@pytest.mark.parametrize("wrap", [lambda q: {"of": [q]}, lambda q: [q, [1]], lambda q: q.encode()])
+def test_queries_of_any_type_are_told_apart(wrap: Callable[[str], Any]) -> None:
+    table = made(14)
+    found = bisect_ai.attribute(table.assign(query=table["query"].map(wrap)), axes=AXES)
+    assert found.to_dict()["loss"] == bisect_ai.attribute(table, axes=AXES).to_dict()["loss"]
+
+
+def test_a_frame_with_a_column_twice_is_refused_and_numbered_columns_are_found() -> None:
+    table = made(15)[["query", *AXES, "score"]]
+    table.columns = ["query", 0, 1, "score"]
+    assert bisect_ai.attribute(table, axes=["0", "1"]).to_dict()["verdict"]["causes"][0]["axes"] == ["1"]
+    table.columns = ["query", "model", "model", "score"]
+    with pytest.raises(InputError, match="more than one column 'model'"):
+        bisect_ai.attribute(table, axes=["model"])
 
 
 def test_scores_written_as_text_are_numbers(tmp_path: Path) -> None:
