@@ -15,7 +15,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.documents import first_parts
-from bisect_ai.queries.pairing import ID, SAMPLE, TASK, WAYS, Configuration, ResultRow, pair_up
+from bisect_ai.queries.pairing import ID, SAMPLE, TASK, WAYS, Configuration, ResultRow, differing_settings, pair_up
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, ResultFiles, named_sources, read_results
 from bisect_ai.queries.sample import LogSettings
@@ -60,6 +60,7 @@ def draft_results(sources: Sequence[str | Path], *, good: str | None = None, bad
         draft.notes += told
     _score_rows(draft, rows)
     _settle_task(draft)
+    draft.say_uncarried(differing_settings(first, second))
     return draft
 
 

@@ -306,6 +306,12 @@ class Draft:
         """Whether both releases are the same: the files held one configuration."""
         return self.good.axes == self.bad.axes
 
+    def say_uncarried(self, differing: Sequence[Mapping[str, str]]) -> None:
+        """Notes what the files say of themselves that differs (`axis`, `good`, `bad`), where no axis carries any of it."""
+        told = (f"{each['axis']} ({each['good'][:40] or 'none'} -> {each['bad'][:40] or 'none'})" for each in differing)
+        if self.is_one and (listed := ", ".join(told)):
+            self.notes.append(f"the files say that this differs, and no axis carries it: {listed}")
+
 
 # -- scorers -------------------------------------------------------------------------------------------------------------
 def carry_scorers(draft: Draft, carried: CarriedAsserts) -> None:

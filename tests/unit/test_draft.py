@@ -122,6 +122,21 @@ def test_traces_of_two_releases(tmp_path: Path) -> None:
     assert command(tmp_path / "made", "plan").exit_code == 0
 
 
+def test_what_differs_and_no_axis_carries_is_said(tmp_path: Path) -> None:
+    for name, model in (("good", "one"), ("bad", "two")):
+        rows = [
+            {
+                "id": f"{name}{i}", "trace_id": f"{name}{i}", "op_name": "weave:///p/op/Evaluation.predict_and_score:v1",
+                "started_at": "2026-05-01T10:00:00Z", "output": {"output": "4", "scores": {"right": {"correct": True}}},
+                "inputs": {"example": {"question": f"2+{i}"}, "model": f"weave:///p/object/{model}:v1"},
+            }
+            for i in range(6)
+        ]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = init(tmp_path / "made", "--from", tmp_path / "good.jsonl", "--from", tmp_path / "bad.jsonl")
+    assert "this differs, and no axis carries it: model (one:v1 -> two:v1)" in told
+
+
 CELLS = {
     "contains: depot 4": ("contains", "depot 4"),
     "not-icontains:no": ("not-icontains", "no"),

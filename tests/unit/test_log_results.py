@@ -236,6 +236,7 @@ def test_a_trace_of_mlflow_is_one_query(tmp_path: Path) -> None:
             "4",
         )
         assert (query.release, query.cluster, query["run_id"], query.documents[0]["text"]) == ("m-3", "s", "run7", "sums")
+        assert query["model"] == "m" and query["versions"] == {"model": "m"}
     flat = {**info, "request": '"2+2"', "response": '"4"', "execution_duration": 5, "spans": spans}
     assert only(loaded(tmp_path / "table.jsonl", [flat])).input == "2+2"
 

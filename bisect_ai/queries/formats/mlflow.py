@@ -136,13 +136,14 @@ def _mlflow_kind(span: Span) -> Kind:
 
 def _mlflow_call(span: Span) -> Call:
     attributes = span["attributes"]
-    model = attributes.get("mlflow.llm.model") or first(attributes, ("mlflow.spanInputs.model",))
+    given = attributes.get("mlflow.spanInputs")
+    model = attributes.get("mlflow.llm.model") or (given.get("model") if isinstance(given, Mapping) else None)
     tools = attributes.get("mlflow.chat.tools")
     name = span["trace"] if not span.get("parent") else span["id"]
     return Call(
         name_of(name) or name_of(span["id"]),
         span.get("at"),
-        asked_messages(attributes.get("mlflow.spanInputs")),
+        asked_messages(given),
         said_message(attributes.get("mlflow.spanOutputs")),
         fields={
             "model": model,
