@@ -229,9 +229,12 @@ class StagedScore(NamedTuple):
 
     @classmethod
     def of_member(cls, json: str, number: str) -> StagedScore:
-        """A member of an object of scores: its JSON is a number or a flag. A word is no score, unless it may be JSON in quotes."""
+        """A member of an object of scores: its JSON is a number or a flag. Of texts only words that tell nothing are plain."""
         flag = f"WHEN {json} = 'true' THEN 1.0 WHEN {json} = 'false' THEN 0.0"
-        word = f"left({json}, 1) = '\"' AND substr({json}, 2, 1) NOT IN ('[', '{{', '\"', '\\', ' ')"
+        text, told = f"lower(trim({json}, '\"'))", ", ".join(map(literal, WORDS))
+        word = (
+            f"left({json}, 1) = '\"' AND {text} BETWEEN 'a' AND '{{' AND {text} NOT IN ({told}) AND NOT ends_with({text}, ' ')"
+        )
         odd = f"CASE WHEN {number} IS NULL THEN {json} <> 'null' AND NOT ({word}) ELSE abs({number}) >= {MAX_SCORE} END"
         return cls(f"(CASE WHEN {json} < ':' THEN TRY_CAST({json} AS DOUBLE) {flag} END)", odd)
 

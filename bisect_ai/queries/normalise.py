@@ -87,9 +87,28 @@ MAX_SCORE = 1e100
 PLAIN_NUMBERS = frozenset({int, float, bool})
 # Objects inside objects in which a request is looked for.
 MAX_WRAPPED = 3
-_RIGHT, _WRONG = ("true", "pass", "passed", "yes", "correct"), ("false", "fail", "failed", "no", "incorrect")
+_RIGHT = {
+    "true",
+    "pass",
+    "passed",
+    "yes",
+    "y",
+    "correct",
+    "right",
+    *"\N{CHECK MARK}\N{HEAVY CHECK MARK}\N{WHITE HEAVY CHECK MARK}\N{THUMBS UP SIGN}",
+}
+_WRONG = {
+    "false",
+    "fail",
+    "failed",
+    "no",
+    "n",
+    "incorrect",
+    "wrong",
+    *"\N{BALLOT X}\N{HEAVY BALLOT X}\N{CROSS MARK}\N{THUMBS DOWN SIGN}",
+}
 # Words that cells of scores hold instead of numbers.
-WORDS = {**dict.fromkeys(_RIGHT, 1.0), **dict.fromkeys(_WRONG, 0.0)}
+WORDS = {**dict.fromkeys(sorted(_RIGHT), 1.0), **dict.fromkeys(sorted(_WRONG), 0.0)}
 EMPTY: tuple[Any, ...] = ([], {}, "[]", "{}")
 # What a question may not consist of: an empty one is never asked, also where a log writes it in quotes, as JSON.
 NO_QUESTION = ' \t\r\n\f\v"'
@@ -234,9 +253,9 @@ def scores_of(value: Any, name: str = "score") -> dict[str, float]:
     """Logged scores by name: those of a mapping, or the one of a column, which has the column's name."""
     found = value if isinstance(value, dict) else decoded(value)
     if isinstance(found, Mapping):
-        read = {str(key): score_of(each) for key, each in found.items()}
+        read = {str(key): score_of(each, cell=True) for key, each in found.items()}
     elif isinstance(found, list) and found and all(isinstance(each, Mapping) and _score_name(each) for each in found):
-        read = {_score_name(each): score_of(each) for each in found}
+        read = {_score_name(each): score_of(each, cell=True) for each in found}
     else:
         read = {name: score_of(found, cell=True)}
     return {key: each for key, each in read.items() if each is not None}

@@ -170,7 +170,11 @@ class ParquetLog:
         if self._shape.scored or column is None or not self._is_struct():
             return self._columns.score_cells()
         fields = run(f"DESCRIBE SELECT unnest({column[0]}) FROM {sql.SCAN}").fetchall()
-        return {name: f"CAST({column[0]}.{quoted(name)} AS DOUBLE)" for name, kind, *_ in fields if kind.startswith(NUMERIC)}
+        cells = {
+            name: (f"{column[0]}.{quoted(name)}", kind) for name, kind, *_ in fields if kind.startswith((*NUMERIC, "VARCHAR"))
+        }
+        texts = {name: sql.score_in_text(cell) for name, (cell, kind) in cells.items() if kind == "VARCHAR"}
+        return {name: texts.get(name) or f"CAST({cell} AS DOUBLE)" for name, (cell, kind) in cells.items()}
 
     def repeats(self, keys: frozenset[int]) -> Iterator[Drawn]:
         """Every row whose id hashes to one of these keys, a thousand at a time."""

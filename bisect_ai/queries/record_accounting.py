@@ -67,6 +67,10 @@ _NEEDS: dict[str, Callable[[Query], bool]] = {
 }
 
 
+# Words of a column of scores that say that there is none.
+NOT_SCORED = frozenset({"n/a", "na", "nan", "none", "null", "nil", "-", "error", "skipped", "missing", "unknown", "?"})
+
+
 def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterator[str]:
     """A line for each score that was asked for and that no sampled record has, though its column (name to column) holds something."""
     for name, column in scored.items():
@@ -78,6 +82,18 @@ def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterat
                 f"the score {name!r} is missing everywhere: {column} holds no number, true, false, pass, fail, yes or no, but for "
                 f"example {shown!r}, {no_number(shown)}; or map a column of numbers with columns: {{scores: …}}"
             )
+        elif unread := [shown for query in queries if not listed and (shown := _unread_score(query, name, column))]:
+            yield (
+                f"the score {name!r} is missing in {len(unread):,} of {len(queries):,} sampled records: {column} holds for example "
+                f"{unread[0]!r}, {no_number(unread[0])}"
+            )
+
+
+def _unread_score(query: Query, name: str, column: str) -> str:
+    """The text in a column of scores that gave no score; empty where it gave one, or says that there is none."""
+    held = _reached(query, column)
+    text = " ".join(held.split())[:40] if isinstance(held, str) and name not in (query.get("scores") or {}) else ""
+    return "" if text.lower() in NOT_SCORED else text
 
 
 def _reached(query: Mapping[str, Any], column: str) -> Any:

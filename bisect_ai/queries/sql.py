@@ -127,11 +127,7 @@ class Columns:
         )
         if reached is None:
             return None
-        text = f"lower(trim(regexp_replace({reached} ->> '$' , '^\\s*\\[([^,]*)\\]\\s*$', '\\1')))"
-        if kind == "VARCHAR":
-            text = f"lower(trim(regexp_replace({reached}, '^\\s*\\[([^,]*)\\]\\s*$', '\\1')))"
-        words = " ".join(f"WHEN {literal(word)} THEN {number}" for word, number in WORDS.items())
-        return f"(CASE {text} {words} ELSE TRY_CAST({text} AS DOUBLE) END)"
+        return score_in_text(reached if kind == "VARCHAR" else f"{reached} ->> '$'")
 
     def _stratum(self) -> str:
         return f"coalesce({self._text(self._shape.segment)}, '')" if self._shape.segment else "''"
@@ -256,6 +252,13 @@ class Columns:
         return f"json_extract({self._json_column(head)}, {json_path(rest)})"
 
 
+def score_in_text(cell: str) -> str:
+    """The number that a text stands for, in a list of its own, too."""
+    text = f"lower(trim(regexp_replace({cell}, '^\\s*\\[([^,]*)\\]\\s*$', '\\1')))"
+    words = " ".join(f"WHEN {literal(word)} THEN {number}" for word, number in WORDS.items())
+    return f"(CASE {text} {words} ELSE TRY_CAST({text} AS DOUBLE) END)"
+
+
 def _sum_columns(value: str) -> str:
     """Sum, sum of squares and count of an expression's finite numbers."""
     finite = f"FILTER (abs({value}) < {MAX_SCORE})"
@@ -293,8 +296,7 @@ def _fetchable(column: str, kind: str) -> str:
 _SCORE_SUMS = f"""
 SELECT label, name, sum(score), sum(score * score), count(*)
 FROM (
-  SELECT label, entry.key AS name, CASE entry.value::VARCHAR
-    WHEN 'true' THEN 1.0::DOUBLE WHEN 'false' THEN 0.0::DOUBLE ELSE TRY_CAST(entry.value::VARCHAR AS DOUBLE) END AS score
+  SELECT label, entry.key AS name, {score_in_text("(entry.value ->> '$')")} AS score
   FROM (
     SELECT {{release}} AS label, unnest(map_entries(TRY_CAST({{scores}} AS MAP(VARCHAR, JSON)))) AS entry
     FROM {{scan}} WHERE {{counted}}

@@ -105,7 +105,7 @@ def test_logged_scores_are_added_up_over_the_whole_log(tmp_path: Path, suffix: s
 
 def test_logged_scores_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     rows = [
-        {"id": str(i), "input": "x", "scores": json.dumps(s)} for i, s in enumerate([{"a": True}, {"a": "0.5"}, {"a": None}])
+        {"id": str(i), "input": "x", "scores": json.dumps(s)} for i, s in enumerate([{"a": True}, {"a": "half"}, {"a": None}])
     ]
     for path in (jsonl(tmp_path / "a.jsonl", rows), parquet(tmp_path / "a.parquet", rows)):
         (logged,) = load_queries(path).logged
