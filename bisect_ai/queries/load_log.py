@@ -102,7 +102,7 @@ def _separators(source: Any, folder: Path) -> list[str]:
     """That columns are not separated by commas, where a CSV file says so by its first line alone."""
     paths = matching_files(folder / source) if isinstance(source, str | Path) else []
     signs = {path: separator(path) for path in paths[:1] if path.suffix.lower() == ".csv"}
-    names = {";": "semicolons", "\t": "tabs"}
+    names = {";": "semicolons", "\t": "tabs", "|": "bars"}
     return [
         f"the columns of {path.name} are read as separated by {names[sign]} (guessed)"
         for path, sign in signs.items()
@@ -212,7 +212,10 @@ def _fold(log: Log, found: Survey, shape: Shape) -> dict[str, int]:
         if first[place][1] != run and (first[place][0] != content or record.get("run_id")):
             raise RepeatedIds
         if first[place][0] != content:
-            raise QueryError(f"the id {light.id[:60]!r} names records that differ; map the id to a column that is unique")
+            raise QueryError(
+                f"the id {light.id[:60]!r} names records that differ; map the id to a column that is unique (two answers to each "
+                "question are for bisect-ai compare)"
+            )
         sizes[light.stratum] -= 1
         if light.logged_id:
             _take_back(found, light.stratum, record, shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from bisect_ai.queries.values import MAX_LINE, embedded, file_names
 
 # The columns that promptfoo's CSV repeats after each output.
 BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
+# Columns that may stand alone in a table.
+ASKING = frozenset({"input", "messages", "question", "query", "prompt"})
 SPACE = " \t\r\n\ufeff"
 ADVICE = "correct the line, or set skip_bad to leave such lines out (they are counted)"
 
@@ -176,23 +179,37 @@ def _parsed_line(data: bytes, *, first: bool, bare: bool) -> Row:
         text = data.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
         raise BadRecord(f"byte {error.start + 1} is not UTF-8") from None
-    value = parse_json(text.strip())
+    value = _parsed_text(text.strip())
     row = value if isinstance(value, dict) else bare_row(value) if bare else None
     if row is None:
         raise BadRecord(f"a {type(value).__name__}, not an object")
     return row
 
 
+def _parsed_text(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except BadRecord:
+        if text.startswith("{'"):
+            raise BadRecord("Python's notation, not JSON; write it with json.dumps") from None
+        if text.startswith(("#", "//")):
+            raise BadRecord("a comment, which JSON cannot have") from None
+        if text.endswith(("},", "],")):
+            raise BadRecord("a comma after the record, which stands alone on its line in JSONL") from None
+        raise
+
+
 def refuse_utf16(stream: BinaryIO, path: Path) -> None:
     """Raise `QueryError` for a file in UTF-16; else the stream stands at its beginning."""
     beginning = stream.read(4)
     stream.seek(0)
-    if beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    is_wide = len(beginning) == 4 and b"\0\0" in (beginning[::2], beginning[1::2])  # Latin letters without a mark before them
+    if is_wide or beginning.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise QueryError(f"cannot read {path}: it is UTF-16; save it as UTF-8")
 
 
 class Csv:
-    """Rows of CSV files with a header line: UTF-8; comma, semicolon or tab; quoted fields may span lines."""
+    """Rows of CSV files with a header line: UTF-8; comma, semicolon, tab or bar; quoted fields may span lines."""
 
     def __init__(self, paths: Sequence[Path], *, skip_bad: bool) -> None:
         self._paths, self._skip_bad, self.left_out = paths, skip_bad, Counter[str]()
@@ -217,14 +234,17 @@ class Csv:
         with path.open("rb") as stream:
             refuse_utf16(stream, path)
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text, _long_fields():
-            reader = csv.reader(text, delimiter=separator(path), strict=True)
+            sign, is_spaced, skipped = _csv_signs(path)
+            for _ in range(skipped):
+                text.readline()
+            reader = csv.reader(text, delimiter=sign, skipinitialspace=is_spaced, strict=True)
             header = _csv_header(reader, path)
-            for line, cells in self._cells(reader, path, len(header)):
+            for line, cells in self._cells(reader, path, len(header), skipped):
                 yield Spot(index, line), dict(zip(header, cells, strict=True))
 
-    def _cells(self, reader: Any, path: Path, width: int) -> Iterator[tuple[int, list[str | None]]]:
+    def _cells(self, reader: Any, path: Path, width: int, skipped: int) -> Iterator[tuple[int, list[str | None]]]:
         while True:
-            line = reader.line_num + 1
+            line = reader.line_num + 1 + skipped
             try:
                 cells = next(reader, None)
                 if cells is None:
@@ -242,6 +262,11 @@ def _csv_header(reader: Any, path: Path) -> list[str]:
         header: list[str] = next(reader, [])
     except csv.Error as error:
         raise QueryError(f"cannot read the header of {path}: {error}; correct the first line") from None
+    if [name for name in header if name.strip()] == header[:1] and len(header) > 2 and header[0].strip().lower() not in ASKING:
+        raise QueryError(
+            f"cannot read {path}: its first line names one column of {len(header)}, {header[0].strip()[:60]!r}, as a title would; "
+            "delete the lines above the names of the columns"
+        )
     names = _in_blocks([name.strip() or f"column_{number}" for number, name in enumerate(header, 1)])
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -272,10 +297,25 @@ def _checked_cells(cells: list[str], width: int) -> list[str | None]:
 
 
 def separator(path: Path) -> str:
-    """What stands between the columns of a CSV file: the sign that its first line has most of."""
+    """What stands between the columns of a CSV file: the sign that its first line has most of, or that Excel's `sep=` names."""
+    return _csv_signs(path).sign
+
+
+class CsvSigns(NamedTuple):
+    """What stands between the columns, whether a space follows it, and how many lines come before the names of the columns."""
+
+    sign: str
+    is_spaced: bool
+    skipped: int
+
+
+def _csv_signs(path: Path) -> CsvSigns:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as text:
-        header = text.readline(MAX_LINE)
-    return max(",;\t", key=header.count)
+        header, skipped, told = text.readline(MAX_LINE), 0, ""
+        if found := re.fullmatch(r"(?i)\"?sep=(.)\"?\s*", header):
+            header, skipped, told = text.readline(MAX_LINE), 1, found[1]
+    sign = told or max(",;\t|", key=header.count)
+    return CsvSigns(sign, 0 < header.count(sign) == header.count(f"{sign} "), skipped)
 
 
 @contextmanager
