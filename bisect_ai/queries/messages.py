@@ -14,28 +14,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bisect_ai.queries.speakers import is_chat_line, with_assistant
+from bisect_ai.queries.speakers import KNOWN, ROLES, role_of, with_assistant
 from bisect_ai.queries.values import decoded, embedded, unquoted
 
 Message = dict[str, Any]
-ROLES = {
-    **dict.fromkeys(("human", "humanmessage", "humanmessagechunk", "customer"), "user"),
-    **dict.fromkeys(("ai", "model", "gpt", "bot", "chatbot", "chatgpt", "aimessage", "aimessagechunk"), "assistant"),
-    **dict.fromkeys(("developer", "systemmessage"), "system"),
-    **dict.fromkeys(("function", "ipython", "toolmessage", "functionmessage"), "tool"),
-}
-# Roles of logs of help desks; not words that a `type` would be told by.
-SPEAKERS = {
-    **dict.fromkeys(("client", "caller", "visitor", "end_user", "enduser", "inquirer"), "user"),
-    **dict.fromkeys(("agent", "operator", "support", "advisor", "representative", "chat_bot", "llm"), "assistant"),
-}
-KNOWN = frozenset({"user", "assistant", "system", "tool"})
 # Where an object holds a list of messages.
 LISTS = ("messages", "contents", "input", "prompt", "conversation", "conversations")
-# Where a message says who speaks, besides its role and its author's.
-SENDERS = ("from", "speaker", "sender")
-# What makes an object with a role a message; an answer such as `{"role": "admin"}` has none of them.
-HELD = ("content", "parts", "value", "blocks", "data", "kwargs", "tool_calls", "text", "function_call", "utterance")
 # OpenAI's Responses: a tool call or its result beside the messages.
 ITEMS = ("function_call", "function_call_output")
 # Where a traced function's input holds the question, the likeliest first.
@@ -105,25 +89,6 @@ def _with_history(found: Mapping[str, Any]) -> list[Message] | None:
     before = next((read_messages(found[name]) for name in ("chat_history", "history") if found.get(name)), None)
     asked = next((found[name] for name in QUESTION_KEYS if isinstance(found.get(name), str)), None)
     return [*before, {"role": "user", "content": asked}] if before and asked else None
-
-
-def role_of(each: Mapping[str, Any]) -> str | None:
-    """The role in our words (or the producer's own, where we have none); None: it is no message."""
-    author = each.get("author")
-    named = each.get("role", author.get("role") if isinstance(author, Mapping) else _sender(each))
-    if named is None and each.get("type") == "constructor" and isinstance(each.get("id"), list) and each["id"]:
-        named = each["id"][-1]
-    if named is None and str(each.get("type")).lower() in {*ROLES, *KNOWN}:
-        named = each["type"]
-    if not isinstance(named, str) or not (any(name in each for name in HELD) or is_chat_line(each)):
-        return None
-    low = named.strip().lower()
-    ours = ROLES.get(low, low if low in KNOWN else named)
-    return ours if "from" in each else SPEAKERS.get(low, ours)  # mails have a `from`, too
-
-
-def _sender(each: Mapping[str, Any]) -> Any:
-    return next((each[name] for name in SENDERS if name in each), None)
 
 
 def _messages(each: Mapping[str, Any]) -> Iterator[Message]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.messages import KNOWN, QUESTION_KEYS, SENDERS, Message, is_reply, last_user, read_messages, role_of
+from bisect_ai.queries.messages import QUESTION_KEYS, Message, is_reply, last_user, read_messages
 from bisect_ai.queries.sample import Row
+from bisect_ai.queries.speakers import KNOWN, SENDERS, role_of
 from bisect_ai.queries.values import embedded, missing
 
 ANSWER_NAMES = ("output", "answer", "response", "completion", "prediction", "generated_text", "model_output", "result")
