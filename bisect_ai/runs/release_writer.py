@@ -21,7 +21,7 @@ from bisect_ai.store.artefacts import fill, writing
 
 # What turns text around or does not show: a file that people review must not hold it raw.
 _HIDDEN = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "[\u0085\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0"
     "\ufff9-\ufffb]"
 )
 # Characters of a credential, and of one of letters and digits, below which finding it in a release is taken for chance.
@@ -56,6 +56,10 @@ def check_no_key(release: Release) -> None:
 
 def _is_telling_secret(secret: str) -> bool:
     return len(secret) >= SHORTEST_KEY or is_random(secret, shortest=SHORTEST_RANDOM)
+
+
+# Other line ends, which a block would turn into its own, what no YAML holds unescaped, and a tab where indentation is looked for.
+_UNFIT_FOR_BLOCK = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\\A[ \n]*\t")
 
 
 def write_release(release: Release, path: Path) -> None:
@@ -98,6 +102,12 @@ def yaml_text(value: Mapping[str, Any]) -> str:
 
     class Dumper(yaml.SafeDumper):
         """Writes text with hidden characters in double quotes, where escapes mean what they say."""
+
+        def analyze_scalar(self, scalar: str) -> Any:
+            """As PyYAML does, but tabs and blanks at the ends of lines stand in blocks too: YAML keeps them there."""
+            analysis = super().analyze_scalar(scalar)
+            analysis.allow_block |= "\n" in scalar and not _UNFIT_FOR_BLOCK.search(scalar)
+            return analysis
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
         style = '"' if _HIDDEN.search(text) else "|" if "\n" in text else None  # a block, where YAML can have the text as one
