@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Floats
 from bisect_ai.attribution.questions.balance import MOST_LEVELS, LoggedColumn
 from bisect_ai.attribution.questions.canary import find
 from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryFinding, CanaryRule, Guard
@@ -24,7 +24,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
-from bisect_ai.facts.onset_facts import deploys_of, since_when
+from bisect_ai.facts.onset_facts import answer_clusters, deploys_of, since_when
 from bisect_ai.facts.report_view import told_report
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.query import Query
@@ -229,17 +229,7 @@ def _arrays(log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRu
     )
     told = columns_of(log.answers, segment=study.log.segment, cluster=study.log.cluster)
     columns = tuple(column for column in told if column.always or column.name not in study.canary.ignore)
-    return Answers(is_canary, scale.turned(scores), _clusters(log), columns, watched), int(outside.sum())
-
-
-def _clusters(log: ScoredLog) -> Ints | None:
-    """Numbers for clusters, one of its own for an answer without; None when no answer has any."""
-    names = [a.cluster for a in log.answers]
-    if all(name is None for name in names):
-        return None
-    keyed = [(name, i if name is None else 0) for i, name in enumerate(names)]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keyed))}
-    return np.array([numbers[key] for key in keyed], int)
+    return Answers(is_canary, scale.turned(scores), answer_clusters(log.answers), columns, watched), int(outside.sum())
 
 
 def _spans(log: ScoredLog) -> tuple[tuple[str | None, str | None], ...]:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.attribution.search.drill_problem import Finer
+from bisect_ai.facts.report_view import turned, turned_ends
 from bisect_ai.release.changes import Change
 from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.load import Release
@@ -151,11 +152,10 @@ def _drill_block(outcomes: Outcomes, drill: Drilled) -> DrillBlock:
 def _finer_rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> FinerRollback:
     sign = outcomes.prepared.metric.sign
     value, restores = measured.value, measured.restores
-    low, high = sorted(sign * end for end in value.interval or (0.0, 0.0))
     return FinerRollback(
         changes=tuple(ChangeReference(axis=c.axis, path=c.path, summary=c.summary) for c in back),
-        value=None if value.value is None else sign * value.value,
-        interval=None if value.interval is None else (low, high),
+        value=turned(value.value, sign),
+        interval=turned_ends(value.interval, sign),
         restores=restores.value,
         restores_interval=restores.interval,
         n=value.n,

@@ -22,7 +22,7 @@ from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
-from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned_ends
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned, turned_ends
 from bisect_ai.facts.score_rows import ScoresStudy
 from bisect_ai.queries.pairing import Configuration, Pairs, differing_settings, grid_of, grid_rows, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results, result_paths
@@ -318,9 +318,9 @@ def _pair_loss(tests: PairedTests, sign: float) -> MeasuredLoss:
         n=tests.loss.n,
         method=tests.loss.method,
         bounds=None if tests.bounds is None else tests.bounds.interval,
-        good=None if tests.good is None else sign * tests.good,
+        good=turned(tests.good, sign),
         good_interval=None,
-        bad=None if tests.bad is None else sign * tests.bad,
+        bad=turned(tests.bad, sign),
         bad_interval=None,
     )
 

@@ -47,15 +47,23 @@ def deploys_of(events: Any, folder: Path, *, repository: Path | None = None) -> 
     return tags_of(repository or folder) if events == "git" else read_events(events, folder)
 
 
+def answer_clusters(answers: Sequence[ScoredAnswer]) -> Ints | None:
+    """Numbers for clusters, one of its own for an answer without; None when no answer has any."""
+    names = [a.cluster for a in answers]
+    if all(name is None for name in names):
+        return None
+    keyed = [(name, i if name is None else 0) for i, name in enumerate(names)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keyed))}
+    return np.array([numbers[key] for key in keyed], int)
+
+
 def onset_block(
     answers: Sequence[ScoredAnswer], deploys: Sequence[DeployEvent], *, alpha: float, higher_is_better: bool
 ) -> OnsetBlock | None:
     """The onset of a loss among answers in the order of time; None where too few have a score."""
     scored = [answer for answer in answers if answer.score is not None]
-    clusters = None
-    if any(answer.cluster is not None for answer in scored):
-        clusters = np.unique([answer.cluster or f"\0{i}" for i, answer in enumerate(scored)], return_inverse=True)[1]
-    series = ScoreSeries(np.array([answer.score or 0.0 for answer in scored]), [answer.at for answer in scored], clusters)
+    scores, at = np.array([answer.score or 0.0 for answer in scored]), [answer.at for answer in scored]
+    series = ScoreSeries(scores, at, answer_clusters(scored))
     return onset_of(series, deploys, alpha=alpha, sign=sign_of(higher_is_better))
 
 

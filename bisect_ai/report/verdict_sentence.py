@@ -273,7 +273,7 @@ def _counts_missing(report: Report) -> bool:
     loss = report.loss
     if loss.estimate is None or loss.good is None or loss.bad is None or report.higher_is_better is None:
         return False
-    apart = (loss.good - loss.bad) * (1 if report.higher_is_better else -1)
+    apart = (loss.good - loss.bad) * report.sign
     return bool(abs(apart - loss.estimate) > DIFFERS * max(abs(loss.good), abs(loss.bad), abs(loss.estimate)))
 
 

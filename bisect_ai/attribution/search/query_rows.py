@@ -24,7 +24,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Bools, Floats, Ints, Outcome, Problem, Trial, score_ends
+from bisect_ai.attribution.problem import (
+    Bools,
+    Floats,
+    Ints,
+    Outcome,
+    Problem,
+    Trial,
+    cluster_numbers,
+    cluster_sums,
+    score_ends,
+)
 from bisect_ai.attribution.stats.inference import ScoreTable
 from bisect_ai.attribution.stats.verdicts import Verdicts
 
@@ -325,7 +335,7 @@ class QueryRows:
             return NOTHING
         value = float(x.mean())
         clusters = self.clusters(queries)
-        rest = x - value if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], x - value)
+        rest = cluster_sums(x - value, clusters)
         return Mean(value, math.sqrt(float(rest @ rest) + self.step(x) ** 2) / n, n)
 
     def step(self, x: Floats) -> float:
@@ -339,7 +349,7 @@ class QueryRows:
         """Scores of queries in cells as a table, columns in the order of `cells`."""
         p = self.problem
         weights = np.ones(len(queries)) if p.weights is None else p.weights[queries]
-        clusters = np.arange(len(queries)) if p.clusters is None else np.unique(p.clusters[queries], return_inverse=True)[1]
+        clusters = cluster_numbers(p.clusters, queries)
         population = math.inf if p.population is None else float(max(p.population, p.queries))
         scores = np.column_stack([self.scores(c, queries) for c in cells]) if len(queries) else np.zeros((0, len(cells)))
         judge = self.verdicts.noise(queries, np.array(cells)) if len(queries) else None
