@@ -85,6 +85,8 @@ def _in_part(part: Mapping[str, Any]) -> frozenset[str]:
 # Beyond it a logged score is a mistake, and its square no longer a number.
 MAX_SCORE = 1e100
 PLAIN_NUMBERS = frozenset({int, float, bool})
+# Where an object of one score has its number; the last ones are of MongoDB's exports.
+SCORE_KEYS = ("score", "value", "avg", "$numberInt", "$numberDouble", "$numberLong", "$numberDecimal")
 # Objects inside objects in which a request is looked for.
 MAX_WRAPPED = 3
 _RIGHT = {
@@ -238,7 +240,7 @@ def score_of(value: Any, *, cell: bool = False) -> float | None:
         except ValueError:
             return None
     if isinstance(found, Mapping):
-        found = next((found[name] for name in ("score", "value", "avg") if found.get(name) is not None), None)
+        found = next((found[name] for name in SCORE_KEYS if found.get(name) is not None), None)
         return score_of(found, cell=cell) if not isinstance(found, Mapping) else None
     if isinstance(found, list):
         numbers = [score_of(each, cell=cell) for each in found if not isinstance(each, list | Mapping)]

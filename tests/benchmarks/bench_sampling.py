@@ -2,7 +2,9 @@
 
     python tests/benchmarks/bench_sampling.py [parquet|jsonl] [ROWS]
 
-The minimal query reads every column and takes the 400 rows of the smallest hashed ids; it checks nothing and counts nothing. The log
+The minimal query reads every column and takes the 400 rows of the smallest hashed ids; it checks nothing and counts nothing. The same
+answer is what a sample needs, in plain statements: rows and scores by segment and release, the number of repeated ids, and the rows of
+the smallest hashed clusters of each segment. The log
 (10 million Parquet rows, or 5 million lines of JSON, 1.3 GB) is written to a temporary folder first, which is not counted; each run has
 a process of its own, and DuckDB as many threads as bisect-ai gives it. Ratios are of processor seconds: others may use the machine.
 """
@@ -41,6 +43,14 @@ ROWS = {"parquet": 10_000_000, "jsonl": 5_000_000}
 READS = {"parquet": "read_parquet", "jsonl": "read_json"}
 MINIMAL = "SELECT * FROM {read}($files) ORDER BY md5('0:' || id) LIMIT 400"
 BARE = "SELECT count(*), max(strlen(id)), max(strlen(input)), max(strlen(reference)) FROM {read}($files)"
+# Rows and scores by segment and release, repeated ids, and rows drawn by segment: what bisect-ai tells besides its checks of content.
+SAME = (
+    "SELECT intent, release, count(*), count(input), sum(scores.correct), sum(scores.length) FROM {read}($files) GROUP BY ALL",
+    "SELECT count(*) - count(DISTINCT hash(id)) FROM {read}($files)",
+    "WITH drawn AS (SELECT unnest(min_by(id, md5('0:' || cluster), 34)) AS id FROM {read}($files) WHERE input IS NOT NULL "
+    "GROUP BY intent) SELECT * FROM {read}($files) WHERE id IN (SELECT id FROM drawn) LIMIT 400",
+)
+STATEMENTS = {"minimal": (MINIMAL,), "bare parse": (BARE,), "same answer": SAME}
 FILES = 4
 
 
@@ -65,23 +75,25 @@ def sample(folder: str, kind: str) -> str:
     return f"{len(found)} of {found.population} replayable queries ({found.read} read)"
 
 
-def duck(folder: str, kind: str, statement: str) -> str:
+def duck(folder: str, kind: str, statements: tuple[str, ...]) -> str:
     import duckdb
 
     files = [str(path) for path in sorted(Path(folder).glob(f"*.{kind}"))]
     config = {"threads": min(4, os.cpu_count() or 1), "memory_limit": "600MB", "preserve_insertion_order": False}
     with duckdb.connect(config=config) as connection:
         connection.execute("SET enable_progress_bar = false")
-        return f"{len(connection.execute(statement.format(read=READS[kind]), {'files': files}).fetchall())} rows"
+        for statement in statements:
+            rows = len(connection.execute(statement.format(read=READS[kind]), {"files": files}).fetchall())
+        return f"{rows} rows"
 
 
 def run(what: str, folder: str, kind: str) -> None:
     started = time.perf_counter()
-    told = sample(folder, kind) if what == "bisect-ai" else duck(folder, kind, {"minimal": MINIMAL, "bare parse": BARE}[what])
+    told = sample(folder, kind) if what == "bisect-ai" else duck(folder, kind, STATEMENTS[what])
     seconds = time.perf_counter() - started
     peak = max(getrusage(who).ru_maxrss for who in (RUSAGE_SELF, RUSAGE_CHILDREN)) / 1024
     used = sum(os.times()[:4])
-    print(f"{what:>10}: {seconds:6.1f} s, {used:6.1f} s of processors, peak {peak:.0f} MiB; {told}", flush=True)
+    print(f"{what:>11}: {seconds:6.1f} s, {used:6.1f} s of processors, peak {peak:.0f} MiB; {told}", flush=True)
 
 
 def main() -> None:
@@ -93,7 +105,7 @@ def main() -> None:
         write(Path(folder), kind, int(sys.argv[2]) if sys.argv[2:] else ROWS[kind])
         size = sum(path.stat().st_size for path in Path(folder).iterdir()) / 2**20
         print(f"log of {size:.0f} MiB in {FILES} files", flush=True)
-        for what in ("bare parse", "minimal", "bisect-ai", "minimal"):
+        for what in ("bare parse", "minimal", "bisect-ai", "same answer", "minimal"):
             subprocess.run([sys.executable, __file__, "--run", what, folder, kind], check=True)
 
 

@@ -88,3 +88,11 @@ def test_a_score_that_some_rows_write_in_another_way_is_told(tmp_path: Path) -> 
     sample = load_queries(tmp_path / "x.jsonl", settings=LogSettings(columns={"scores": "grade"}))
     (told,) = sample.notices
     assert told.startswith("the score 'grade' is missing in 1 of 10 sampled records: grade holds for example '85%'")
+
+
+def test_scores_of_a_mongodb_export_are_numbers(tmp_path: Path) -> None:
+    wrapped = [{"$numberInt": "1"}, {"$numberDouble": "0.5"}, {"$numberLong": "0"}, {"$numberDecimal": "0.5"}]
+    rows = [{"id": f"q{k}", "input": f"question {k}", "scores": {"correct": each}} for k, each in enumerate(wrapped)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (logged,) = load_queries(tmp_path / "x.jsonl").logged
+    assert (logged.scores["correct"].n, logged.scores["correct"].mean) == (4, 0.5)
