@@ -85,6 +85,7 @@ class Engine:
                 self._drain()
             if isinstance(exc[1], Interrupted):  # what has come in is paid for, however great the hurry
                 with self._hold():
+                    self._hands.flush()
                     self._take_in(self._desk.collect(0))
 
     def stop(self) -> None:

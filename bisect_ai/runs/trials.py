@@ -155,7 +155,9 @@ class Replay:
             for i, planned in enumerate(begun.planned)
         ]
         places = begun.places.values()
-        self._under_way.difference_update([self._out.pop(place).identity for place in places])
+        # An answer that comes in after a stop and its grace time is to be kept too: `commit` then looks its trial up.
+        planned_at = self._out.__getitem__ if engine.stopped else self._out.pop
+        self._under_way.difference_update([planned_at(place).identity for place in places])
         self._theirs.difference_update(places)
         self._insist.difference_update(places)
         return told
@@ -210,9 +212,7 @@ class Replay:
             if not item.calls:  # nothing left
                 self._account.give_back(ONE_CALL)
         self._store.keep(self._run, kept, scores)
-        self._look_at_metric(
-            given for planned in (self._out[item.job.place] for item in done) for given in planned.scored or ()
-        )
+        self._look_at_metric(one for item in done for one in self._out[item.job.place].scored or ())
         self._look_for_one_score(done)
 
     def answer_of(self, seen: Observation) -> Answer:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from typing import Any
 import pytest
 
 import bisect_ai
+from bisect_ai.replay.engine import Engine
+from bisect_ai.runs.outcomes import Outcomes
+from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store
 
 APP = """
@@ -162,6 +167,52 @@ def test_from_python_it_is_a_keyboard_interrupt_and_handlers_come_back(tmp_path:
     assert len(set(asked)) == len(asked) <= 200
     assert result.usage.calls == len(asked) - paid > 0
     assert result.verdict.kind == "no_regression"
+
+
+def test_an_answer_that_comes_in_after_the_grace_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run waits for it no more and sums up; it comes in before the run has ended."""
+    asked: list[tuple[str, str, str]] = []
+    late, numbers = threading.Event(), itertools.count()
+    sum_up = Study._with_what_surrounds
+
+    def target(query: Any, release: Any) -> str:
+        asked.append((query.id, release["prompt"], release["model"]))
+        n = next(numbers)
+        time.sleep(0.01)  # else one thread would do for all
+        if n == 30:
+            signal.raise_signal(signal.SIGINT)
+        if n >= 30:
+            assert late.wait(60)
+        return "yes"
+
+    def summed_up(study: Study, search: Any, engine: Engine, *more: Any) -> Outcomes:
+        outcomes = sum_up(study, search, engine, *more)
+        assert engine._desk._taken
+        late.set()
+        until = time.monotonic() + 60
+        while engine._desk._taken and time.monotonic() < until:
+            time.sleep(0.01)
+        return outcomes
+
+    def run() -> bisect_ai.Result:
+        return bisect_ai.run(
+            good={"prompt": "old", "model": "a"},
+            bad={"prompt": "new", "model": "b"},
+            queries=[{"id": f"q{i}", "input": "?"} for i in range(60)],
+            target={"kind": "python", "function": target, "version": "1", "concurrency": 8},
+            scorers=[{"kind": "length", "name": "length"}],
+            design="full",
+            store=tmp_path / "store",
+        )
+
+    monkeypatch.setattr("bisect_ai.replay.engine.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(Study, "_with_what_surrounds", summed_up)
+    with pytest.raises(KeyboardInterrupt, match="everything answered so far is kept"):
+        run()
+    monkeypatch.undo()
+    assert 30 <= len(asked) < 120
+    run()
+    assert len(set(asked)) == len(asked)
 
 
 def test_reading_a_report_may_be_cut_short(tmp_path: Path) -> None:
