@@ -172,11 +172,15 @@ class RateLimiter:
             if ticket.epoch != self._epoch:
                 self._count_refused(ticket)
                 ticket = await self.turn(until)
-            elif self._left < FIRST_AT_ONCE or self.rate is not None or await self._ramped(ticket):
+            elif self._left < FIRST_AT_ONCE or self.rate is not None or self._may_leave() or await self._ramped(ticket):
                 self._last = monotonic()
                 self._since = self._since if self._left else self._last
                 self._left += 1
                 return ticket._replace(at=self._last)
+
+    def _may_leave(self) -> bool:
+        """Whether nobody waits to leave, and the wait between two is over: so it is for most, and a lock costs more than this."""
+        return not self._door().locked() and self._last + RAMP_SECONDS / self._left <= monotonic()
 
     async def _ramped(self, ticket: Ticket) -> bool:
         """Whether the ticket holds, after the short wait between those who leave a new limiter."""

@@ -165,7 +165,7 @@ class HttpTarget:
                 body,
                 {**headers, "accept-encoding": "identity"},
                 instead="set target.url to where it leads",
-                timeout=aiohttp.ClientTimeout(total=self._timeout + 5, sock_connect=CONNECT_SECONDS),
+                timeout=_connect_timeout(),  # the wire ends an attempt that takes too long: a second timer would only cost
                 ssl=_verify() if parts.scheme == "https" else True,
             )
         except Unread as unread:
@@ -178,6 +178,14 @@ class HttpTarget:
             told = redact(received[:4096].decode("utf-8", "replace"))[:200]
             raise ServiceError(f"the service answered with status {status}: {told}")
         return _read_reply(status, received)
+
+
+@cache
+def _connect_timeout() -> Any:
+    """aiohttp's limit on connecting alone."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 
 
 def _read_reply(status: int, body: bytes) -> _Reply:

@@ -39,7 +39,9 @@ def positive(settings: Mapping[str, Any], name: str, default: float) -> float:
 
 def with_tally(answer: Answer, tally: RequestTally, seconds: float) -> Answer:
     """The answer with what `tally` counted over the `seconds` that it took."""
-    usage = replace(answer.usage, unsettled_tokens=tally.unsettled.tokens, unsettled_usd=round(tally.unsettled.usd, 9))
+    usage, tokens, usd = answer.usage, tally.unsettled.tokens, round(tally.unsettled.usd, 9)
+    if (usage.unsettled_tokens, usage.unsettled_usd) != (tokens, usd):  # seldom: nearly all calls are settled
+        usage = replace(usage, unsettled_tokens=tokens, unsettled_usd=usd)
     return replace(
         answer,
         usage=usage,
@@ -47,7 +49,7 @@ def with_tally(answer: Answer, tally: RequestTally, seconds: float) -> Answer:
         waited_s=round(tally.waited, 3),
         attempts=tally.requests,
         endpoint=tally.endpoint,
-        faults=dict(sorted(tally.faults.items())),
+        faults=dict(sorted(tally.faults.items())) if tally.faults else {},
     )
 
 
