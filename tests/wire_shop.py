@@ -89,7 +89,8 @@ def _chat(body: dict[str, Any]) -> dict[str, Any]:
 def _chat_events(answer: dict[str, Any]) -> list[str]:
     choice = answer["choices"][0]
     message = choice["message"]
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": part} for part in _halves(message["content"] or "")]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]  # as OpenAI begins, before a tool call too
+    deltas += [{"content": part} for part in _halves(message["content"] or "")]
     for call in message.get("tool_calls", ()):
         function = {"name": call["function"]["name"], "arguments": ""}
         deltas.append({"tool_calls": [{"index": 0, "id": call["id"], "type": "function", "function": function}]})
