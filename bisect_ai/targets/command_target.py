@@ -13,6 +13,7 @@ query of its cell while there is room.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import threading
 import time
@@ -50,6 +51,7 @@ SETTINGS = frozenset(
         "version",
     )
 )
+_PLACEHOLDER = re.compile(r"\{\{?\s*(?:input|question|query)\s*\}\}?")
 # That a program may take to answer once its input is closed.
 _LATER_SECONDS = 10.0
 Releases = Mapping[str, Mapping[str, Any]]
@@ -232,6 +234,9 @@ def check_program(settings: Mapping[str, Any], known: frozenset[str], key: str) 
     check_known(settings, known, "command")
     if not settings.get(key):
         raise ConfigError(f"cannot read target: it needs `{key}`, a command line such as `python answer.py`")
+    if found := _PLACEHOLDER.search(str(settings[key])):  # it would be passed as it is, and every answer paid for nothing
+        reads = "gets queries as lines of JSON on standard input; read the `input` of each there"
+        raise ConfigError(f"cannot read target.{key}: {found[0]} is not filled in: the program {reads}, or use `kind: wire`")
 
 
 def words_of(settings: Mapping[str, Any], key: str) -> list[str] | str:

@@ -331,6 +331,8 @@ def test_a_tracked_file_that_is_included_is_as_it_lies_there(repo: Path, trials:
     ("settings", "message"),
     [
         ({}, "it needs `run`"),
+        ({"run": "python a.py {input}"}, "{input} is not filled in: the program gets queries as lines of JSON"),
+        ({"run": ["python", "a.py", "{{question}}"]}, "{{question}} is not filled in"),
         ({"run": 'python "x'}, "No closing quotation"),
         ({"run": "x", "proces": "each"}, "'proces' is no setting of command"),
         ({"run": "x", "process": "never"}, "use long"),
