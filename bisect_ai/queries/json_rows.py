@@ -205,11 +205,15 @@ def _rows_below(rows: Sequence[Any], steps: Sequence[str], above: Mapping[str, A
 
 def _innermost(rows: Sequence[Any], above: Mapping[str, Any], depth: int) -> list[dict[str, Any]]:
     """The rows inside of rows that ask nothing themselves, as SQuAD nests its questions; empty where the rows are the log."""
-    names = {_only_list(row) for row in rows if isinstance(row, dict)}
+    names = {
+        _only_list(row)
+        for row in rows
+        if isinstance(row, dict) and any(isinstance(each, list) and each for each in row.values())
+    }
     if depth > MAX_STEPS or len(names) != 1 or (name := names.pop()) is None:
         return []
     inner = _rows_below(rows, [name], above)
-    if inner and all(ASKING & set(row) for row in inner):
+    if any(ASKING & set(row) for row in inner):
         return inner
     return _innermost(inner, {}, depth + 1)
 

@@ -19,6 +19,7 @@ from bisect_ai.queries.values import MAX_LINE, embedded, file_names
 
 # The columns that promptfoo's CSV repeats after each output.
 BLOCK = ("Status", "Score", "Named Scores", "Grader Reason", "Comment")
+NAMES_AGAIN = "names of the columns again"  # tables that were put one after another
 # Columns that may stand alone in a table.
 ASKING = frozenset({"input", "messages", "question", "query", "prompt"})
 SPACE = " \t\r\n\ufeff"
@@ -240,6 +241,9 @@ class Csv:
             reader = csv.reader(text, delimiter=sign, skipinitialspace=is_spaced, strict=True)
             header = _csv_header(reader, path)
             for line, cells in self._cells(reader, path, len(header), skipped):
+                if cells == header:
+                    self.left_out[NAMES_AGAIN] += 1
+                    continue
                 yield Spot(index, line), dict(zip(header, cells, strict=True))
 
     def _cells(self, reader: Any, path: Path, width: int, skipped: int) -> Iterator[tuple[int, list[str | None]]]:

@@ -106,6 +106,13 @@ def test_questions_inside_of_paragraphs_are_rows_with_their_context(tmp_path: Pa
     assert {(query["title"], query["context"]) for query in sample.queries} == {("Numbers", "0 1 2")}
 
 
+def test_paragraphs_without_questions_and_questions_without_text_are_counted(tmp_path: Path) -> None:
+    paragraphs = [{"context": "0", "qas": [QUESTIONS[0], {"id": "empty"}]}, {"context": "1", "qas": []}]
+    sample = read(tmp_path, {"data": [{"title": "Numbers", "paragraphs": paragraphs}]})
+    assert [query.input for query in sample.queries] == ["What is 0?"]
+    assert (sample.read, sample.dropped) == (2, {"no input": 1})
+
+
 def test_rows_that_ask_keep_their_inner_lists(tmp_path: Path) -> None:
     rows = [{"id": "a", "input": "What is 1?", "candidates": [{"question": "no"}, {"question": "neither"}]}]
     (query,) = read(tmp_path, {"results": rows}).queries

@@ -96,3 +96,10 @@ def test_scores_of_a_mongodb_export_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (logged,) = load_queries(tmp_path / "x.jsonl").logged
     assert (logged.scores["correct"].n, logged.scores["correct"].mean) == (4, 0.5)
+
+
+def test_the_header_of_a_joined_table_is_no_question(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id,input\n1,a?\nid,input\n2,b?\n")
+    sample = load_queries(tmp_path / "x.csv")
+    assert [query.input for query in sample.queries] in (["a?", "b?"], ["b?", "a?"])
+    assert (sample.read, sample.dropped) == (3, {"names of the columns again": 1})
