@@ -17,9 +17,9 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.duckdb_session import quoted, refused
 from bisect_ai.queries.readers import Source, Spot, Wrapped
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row, inside, microseconds
+from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row
 from bisect_ai.queries.values import missing, text_of, tidy
-from bisect_ai.queries.written_times import day_first_of, slashed_date
+from bisect_ai.queries.written_times import day_first_of, inside, microseconds, slashed_date
 
 JOINED = "scores of another record"
 MAX_LATE = 1_000_000  # they are held in memory until the records of their ids come

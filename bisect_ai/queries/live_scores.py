@@ -19,9 +19,10 @@ from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.normalise import logged_number, output_text
 from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import Shape, order_key
-from bisect_ai.queries.sample import DUPLICATE, LogSettings, Row, label, microseconds
+from bisect_ai.queries.sample import DUPLICATE, LogSettings, Row, label
 from bisect_ai.queries.shape_facts import SHAPES, Told, logged_facts, shape_facts
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
+from bisect_ai.queries.written_times import microseconds
 
 OTHER = "another release"
 NO_RELEASE = "no release"

@@ -23,7 +23,7 @@ from bisect_ai.queries import sql
 from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
 from bisect_ai.queries.filters import instant_of_text, order_of_dates
 from bisect_ai.queries.records import Shape, content_fault, content_id
-from bisect_ai.queries.sample import EPOCH, NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Labels, Mixed, Quota, Row, label
+from bisect_ai.queries.sample import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Labels, Mixed, Quota, Row, label
 from bisect_ai.queries.sandbox import SECONDS, Answer
 from bisect_ai.queries.survey import (
     EXAMPLES,
@@ -37,6 +37,7 @@ from bisect_ai.queries.survey import (
     within_bounds,
 )
 from bisect_ai.queries.values import embedded, file_names, missing, text_of, tidy
+from bisect_ai.queries.written_times import EPOCH
 
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000

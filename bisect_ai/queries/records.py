@@ -23,8 +23,9 @@ from bisect_ai.queries.normalise import (
     scores_of,
     tools_after,
 )
-from bisect_ai.queries.sample import NO_INPUT, Labels, Light, LogSettings, Mixed, Row, Window, label, refuse_overlap, window
+from bisect_ai.queries.sample import NO_INPUT, Labels, Light, LogSettings, Mixed, Row, label
 from bisect_ai.queries.values import embedded, missing, text_of, tidy
+from bisect_ai.queries.written_times import Window, refuse_overlap, window
 
 NESTED = ("messages", "history", "documents", "tool_results", "scores", "versions", "params")
 TEXTS = frozenset({"id", "input", "output", "release", "at", "cluster"})

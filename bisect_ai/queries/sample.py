@@ -1,20 +1,17 @@
-"""What is asked of a log (settings, labels of releases, windows of time), and what comes out: the sample and the law that shares it."""
+"""What is asked of a log (settings, labels of releases), and what comes out: the sample and the law that shares it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, get_args
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.values import missing, text_of
-from bisect_ai.queries.written_times import parsed_time
 
 Row = Mapping[str, Any]
 WHERE = "left out by where"
@@ -29,13 +26,6 @@ OLD_PROMPT = "prompt_in_question"
 MAX_MIXTURES = 1_000
 # A release label, and (name, version) pairs.
 Mixed = tuple[str | None, tuple[tuple[str, str], ...]]
-# The first instant inside, and the first after; None: no bound.
-Window = tuple[int | None, int | None]
-# A bare number is seconds, milliseconds or microseconds (else nanoseconds), by its size: (below, microseconds per unit).
-SCALES = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
-# What MongoDB's exports wrap times and numbers in.
-MONGO = ("$date", "$numberLong")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -73,57 +63,6 @@ def matches(value: str, pattern: str, *, is_path: bool) -> bool:
     own, wanted = PurePath(value).parts, PurePath(pattern).parts
     depth = min(len(own), len(wanted))
     return bool(depth) and all(fnmatchcase(a, b) for a, b in zip(own[-depth:], wanted[-depth:], strict=True))
-
-
-# -- times ----------------------------------------------------------------------------------------------------------------
-def microseconds(value: Any, *, day_first: bool | None = None) -> int | None:
-    """The instant that a cell holds; None for none. Without a zone it is UTC. `day_first`: how the column writes 3/11/2026."""
-    while isinstance(value, Mapping) and len(value) == 1 and (held := next((key for key in MONGO if key in value), None)):
-        value = value[held]
-    if isinstance(value, str):
-        value = parsed_time(value.strip(), day_first=day_first)
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return (aware - EPOCH) // (EPOCH.resolution)
-    # Nanoseconds until the year 2286.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**19:
-        return None
-    return next((int(value * unit) for below, unit in SCALES if abs(value) < below), int(value // 1000))
-
-
-def told_time(instant: int) -> str:
-    """An instant as ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(instant // 10**6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def window(since: Any, until: Any, name: str) -> Window:
-    """The window between two instants as users write them. Raises `QueryError` for what is no instant, or an empty window."""
-    bounds = [None if bound is None else microseconds(bound) for bound in (since, until)]
-    for bound, written in zip(bounds, (since, until), strict=True):
-        if bound is None and written is not None:
-            raise QueryError(f"cannot read {written!r} as a time ({name}); write 2026-11-20 or 2026-11-20T16:00:00Z")
-    if bounds[0] is not None and bounds[1] is not None and bounds[0] >= bounds[1]:
-        raise QueryError(f"the time window of {name} is empty: {since} is not before {until}")
-    return bounds[0], bounds[1]
-
-
-def inside(instant: int, bounds: Window) -> bool:
-    """Whether an instant lies in a window."""
-    return (bounds[0] is None or instant >= bounds[0]) and (bounds[1] is None or instant < bounds[1])
-
-
-def refuse_overlap(windows: Mapping[str, Window]) -> None:
-    """Raise `QueryError` when two releases share an instant: a record without a release would be guessed."""
-    lowest, highest = -(2**63), 2**63
-    ordered = sorted(
-        (low if low is not None else lowest, high if high is not None else highest, name)
-        for name, (low, high) in windows.items()
-    )
-    for (_, end, first), (start, _, second) in pairwise(ordered):
-        if start < end:
-            raise QueryError(f"the time windows of {first} and {second} overlap; end one where the other begins")
 
 
 Tabular = Literal["jsonl", "csv", "parquet"]

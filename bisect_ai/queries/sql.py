@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from bisect_ai.queries.duckdb_session import EMPTY, USER, contains_any, json_path, literal, quoted
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
-from bisect_ai.queries.sample import NO_INPUT, NO_TIME, SCALES, WHERE, WINDOW, Labels, Window
+from bisect_ai.queries.sample import NO_INPUT, NO_TIME, WHERE, WINDOW, Labels
+from bisect_ai.queries.written_times import SCALES, Window
 
 _READ = "read_parquet($files, union_by_name = true, hive_partitioning = false"
 SCAN = f"{_READ})"
