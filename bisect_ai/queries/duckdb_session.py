@@ -77,3 +77,5 @@ def contains_any(text: str, words: Sequence[str]) -> str:
 
 # Messages that plainly ask something; those with an empty content may not.
 USER, EMPTY = r'"role"\s*:\s*"user"', r'"content"\s*:\s*(null|\[|\{|"\s*")'
+
+WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from bisect_ai.canonical import parse_json
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries import sql
-from bisect_ai.queries.duckdb_session import locked, quoted, refused, safe_name
+from bisect_ai.queries.duckdb_session import WHOLE_NUMBERS, locked, quoted, refused, safe_name
 from bisect_ai.queries.filters import instant_of_text, order_of_dates
 from bisect_ai.queries.records import Shape, content_fault, content_id
 from bisect_ai.queries.sample import NO_INPUT, NO_TIME, WHERE, WINDOW, Drawn, Labels, Mixed, Quota, Row, label
@@ -41,10 +41,7 @@ from bisect_ai.queries.written_times import EPOCH
 
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000
-NUMERIC = (
-    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT"),
-    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "FLOAT", "DOUBLE", "DECIMAL"),
-)
+NUMERIC = (*WHOLE_NUMBERS, "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 # Rows that the survey lists for each one that the sample wants, so that those of small segments are mostly among them.
 LISTED = 4
 Run = Callable[..., Any]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bisect_ai.errors import InputError, QueryError
-from bisect_ai.queries.duckdb_session import locked, quoted, safe_name
+from bisect_ai.queries.duckdb_session import WHOLE_NUMBERS, locked, quoted, safe_name
 from bisect_ai.queries.values import tidy
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from bisect_ai.queries.sandbox import Child
 
-WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 AS_NUMBERS = (*WHOLE_NUMBERS, "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 # Between the ends of whole numbers that are coded by a table: axes are 0 or 1.
 CLOSE = 256
