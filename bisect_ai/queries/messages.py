@@ -318,8 +318,10 @@ def kind_of(part: Mapping[str, Any]) -> str:
 
 
 def _text_of_part(part: Mapping[str, Any]) -> str:
-    found = part.get("content") or part.get("text") or ""
-    return str(found.get("value") or "") if isinstance(found, Mapping) else str(found)
+    held = (part.get(name) for name in ("content", "text"))
+    found = next((each for each in held if each not in (None, "", [], {})), "")
+    found = found.get("value") or "" if isinstance(found, Mapping) else found
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
 
 
 def _part_result(part: Mapping[str, Any], kind: str) -> tuple[Any, str]:

@@ -12,6 +12,7 @@ import pytest
 
 from bisect_ai.errors import InputError
 from bisect_ai.queries.load_log import load_queries
+from bisect_ai.queries.messages import read_messages
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import LogSettings
 from tests.faults.test_log_fuzz import FILES, FORMAT_OF, GONE, packed, places, record, replaced, written
@@ -55,3 +56,10 @@ def test_no_name_is_pythons_notation_of_a_value(tmp_path: Path, kind: str) -> No
 def test_a_sample_without_an_id_is_named_by_what_it_asks(tmp_path: Path, missing: Any) -> None:
     (query,) = read(tmp_path, "inspect", replaced(record("inspect"), ("id",), missing))
     assert query.id.startswith("content-") and query.cluster is None
+
+
+def test_parts_of_a_message_that_are_no_text_are_json() -> None:
+    (message,) = (
+        read_messages([{"role": "user", "content": [["a", True], False, {"type": "text", "text": {"value": "b"}}]}]) or []
+    )
+    assert message["content"] == '["a", true]\nfalse\nb'
