@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bisect_ai.report.report_values import RunUsage
     from bisect_ai.report.run_blocks import ProviderBlock, TapeBlock, TapeLean
 
+SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
 # Mixtures of versions that a sentence names.
 SHOWN = 4
 
@@ -219,9 +220,6 @@ def suspect_line(suspect: ReportedSuspect, quoting: Quoting) -> str:
     """One suspect of the static check: axes, what was found, where."""
     place = f" ({short_value(suspect.where, quoting)})" if suspect.where else ""
     return f"{joined(suspect.axes or ('?',), quoting)}: {short_value(suspect.message, quoting)}{place}"
-
-
-SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
 
 
 def closing(report: Report, decided: Iterable[str | None], quoting: Quoting, *, log: str = "Log") -> Iterator[ReportPart]:

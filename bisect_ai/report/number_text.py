@@ -15,6 +15,7 @@ Interval = Sequence[float] | None
 UNKNOWN = "not estimated"
 # An end of an interval that is this much smaller than the other says no more than 0 does.
 NOTHING = 1e-3
+PROSE_LIMIT = 300  # characters of a change beside its place
 UNITLESS = (None, "", "score", "share")
 
 
@@ -166,9 +167,6 @@ def duration(seconds: float | None) -> str:
 def percent(rate: float) -> str:
     """A share: "40 %"; below one per cent with a decimal."""
     return f"{100 * rate:.1f} %" if 0 < rate < 0.01 else f"{100 * rate:.0f} %"
-
-
-PROSE_LIMIT = 300  # characters of a change beside its place
 
 
 def joined(axes: Iterable[str], quoting: Quoting) -> str:

@@ -35,6 +35,9 @@ from bisect_ai.report.value_types import Interval, Number, Omitted, Value
 from bisect_ai.report.vocabulary import TONES
 from bisect_ai.report.watch_values import CanaryBlock, DriftBlock, OnsetBlock
 
+# Half the width of an interval, in score points, from which on a tenth of a point means nothing.
+WIDE = 0.02
+
 
 # -- the verdict -----------------------------------------------------------------------------------------------------
 class FailingShares(Value, frozen=True):
@@ -271,10 +274,6 @@ def question_of(report: Report) -> str:
     asked: dict[str, object] = {"gate": report.gate, "audit": report.audit, "verify": report.verify, "canary": report.canary}
     asked |= {"drift": report.drift, "onset": report.onset, "compare": report.compare}
     return next((name for name, block in asked.items() if block is not None), "run")
-
-
-# Half the width of an interval, in score points, from which on a tenth of a point means nothing.
-WIDE = 0.02
 
 
 def scale_of(report: Report, *, quoting: Quoting = PLAIN) -> Scale:
