@@ -138,7 +138,7 @@ class _Union:
 
     def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
         """The rows of documents by name. A text that stood under its name in the last corpus, the same object, is not looked up."""
-        names, last = sorted(given), self._last
+        names, last = _names_in_order(given), self._last
         texts = list(map(given.__getitem__, names))
         if names == last.names:
             kept = kept_there = _are_same(texts, last.texts)
@@ -263,12 +263,20 @@ def build_index(corpus: Any) -> CorpusIndex:
 def read_documents(value: Any) -> tuple[Document, ...]:
     """Documents of a mapping id -> text, or a list of `{id, text}` or texts. Raises `ReleaseError` otherwise."""
     if isinstance(value, Mapping):
-        return tuple(Document(str(name), _document_text(text, name)) for name, text in sorted(value.items()))
+        return tuple(Document(str(name), _document_text(value[name], name)) for name in _names_in_order(value))
     if isinstance(value, list | tuple):
         return tuple(_listed_document(item, place) for place, item in enumerate(value))
     if value is None:
         return ()
     raise ReleaseError(f"cannot read corpus.documents: it is a {type(value).__name__}; give a mapping or a list")
+
+
+def _names_in_order(documents: Mapping[Any, Any]) -> list[Any]:
+    """The names of documents, sorted; numbers and texts together as they are written."""
+    try:
+        return sorted(documents)
+    except TypeError:
+        return sorted(documents, key=str)
 
 
 def _listed_document(item: Any, place: int) -> Document:

@@ -1,37 +1,40 @@
-"""A drill-down's corpora beside one fit of scikit-learn's TF-IDF, in one run:
+"""A drill-down's corpora beside one fit of the peer, in one run:
 
-    python tests/benchmarks/bench_corpora.py [--documents 200000]
+    python tests/benchmarks/bench_corpora.py [--documents 200000] [--changed 64] [--kind tfidf | bm25 | embedding]
 
 CPU seconds of the process, each part in a process of its own; limits: all mixtures at most 1.5 fits, memory at most 3 GiB. A search is
-held against `matrix @ question` and a full sort, and against the same with `argpartition`.
+held against `matrix @ question` and a full sort, and against the same with `argpartition`. Embeddings take what a model would
+answer from a random number generator, whose time is left out; their search is held against one matrix of 32-bit floats.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import random
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-CHANGED = 64
-"""Documents that the bad release has changed."""
 MIXTURES = 64
+# Numbers of a vector.
+WIDE = 64
 QUESTIONS = 40
 
 
-def corpora(count: int) -> tuple[dict[str, str], dict[str, str]]:
+def corpora(count: int, changed: int) -> tuple[dict[str, str], dict[str, str]]:
     """Good and bad: about 100 words a document of 200,000 words, the frequent ones as frequent as in prose (Zipf)."""
     rng = random.Random(0)
     words = [f"word{i:x}" for i in range(200_000)]
     weights = list(accumulate(1 / (i + 1) for i in range(len(words))))
     good = {f"{i:06}.md": " ".join(rng.choices(words, cum_weights=weights, k=100)) for i in range(count)}
-    return good, {**good, **{name: good[name] + f" changed{name}" for name in rng.sample(sorted(good), CHANGED)}}
+    return good, {**good, **{name: good[name] + f" changed{name}" for name in rng.sample(sorted(good), changed)}}
 
 
 def questions() -> list[str]:
@@ -51,27 +54,79 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - began, made
 
 
-def ours(count: int) -> dict[str, float]:
+def vectors(texts: Sequence[str]) -> list[list[float]]:
+    """One for each text, by its checksum."""
+    drawn = [random.Random(zlib.crc32(text.encode())) for text in texts]
+    return [[one.gauss(0.0, 1.0) for _ in range(WIDE)] for one in drawn]
+
+
+def ours(count: int, changed: int, kind: str) -> dict[str, float]:
     from bisect_ai.targets.retrieval import Indexes
 
-    good, bad = corpora(count)
-    indexes = Indexes()
-    first, index = timed(lambda: indexes.get(good))
-    others, _ = timed(lambda: [indexes.get(corpus) for corpus in (bad, *mixtures(good, bad))])
-    search, _ = timed(lambda: [index.search(question) for question in questions()])
-    return {"first": first, "others": others, "search": search / QUESTIONS}
+    spent, embedded = 0.0, 0
+
+    async def embed(texts: Sequence[str], query: str) -> Any:
+        nonlocal spent, embedded
+        made_in, made = timed(lambda: vectors(texts))
+        spent, embedded = spent + made_in, embedded + len(texts)
+        return made
+
+    good, bad = corpora(count, changed)
+    retriever = {"kind": kind, **({"model": "x/y"} if kind == "embedding" else {})}
+    indexes = Indexes(lambda model: embed)
+
+    def read(corpus: dict[str, str]) -> Any:
+        given = {"documents": corpus, "retriever": retriever}
+        return asyncio.run(indexes.filled(given)) if kind == "embedding" else indexes.get(given)
+
+    async def search(corpus: Any) -> None:
+        for question in questions():
+            await indexes.find(corpus, question)
+
+    def search_all() -> None:
+        for question in questions():
+            index.search(question)
+
+    first, index = timed(lambda: read(good))
+    first -= spent
+    before = spent
+    others, _ = timed(lambda: [read(corpus) for corpus in (bad, *mixtures(good, bad))])
+    others -= spent - before
+    before = spent
+    if kind == "embedding":
+        given = {"documents": good, "retriever": retriever}
+        asyncio.run(indexes.filled(given))
+        searching, _ = timed(lambda: asyncio.run(search(given)))
+        assert embedded == count + changed + QUESTIONS, embedded
+    else:
+        searching, _ = timed(search_all)
+    return {"first": first, "others": others, "search": (searching - (spent - before)) / QUESTIONS}
 
 
-def scikit(count: int) -> dict[str, float]:
-    import numpy as np
+def peer(count: int, changed: int, kind: str) -> dict[str, float]:
+    good, _ = corpora(count, changed)
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    good, _ = corpora(count)
     texts, vectorizer = [f"{name}\n{text}" for name, text in sorted(good.items())], TfidfVectorizer(sublinear_tf=True)
     fit, matrix = timed(lambda: vectorizer.fit_transform(texts))
+    if kind != "embedding":
+        return {
+            "fit": fit,
+            **_searching(count, lambda question: (matrix @ vectorizer.transform([question]).T).toarray().ravel()),
+        }
+    rows, asked = _unit_rows(vectors(texts)), dict(zip(questions(), vectors(questions()), strict=True))
+    return {"fit": fit, **_searching(count, lambda question: rows @ _unit_rows([asked[question]])[0])}
 
-    def scores(question: str) -> Any:
-        return (matrix @ vectorizer.transform([question]).T).toarray().ravel()
+
+def _unit_rows(lists: Sequence[Sequence[float]]) -> Any:
+    import numpy as np
+
+    found = np.array(lists, dtype=np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def _searching(count: int, scores: Callable[[str], Any]) -> dict[str, float]:
+    import numpy as np
 
     def sort(question: str) -> list[int]:
         found = scores(question)
@@ -79,36 +134,39 @@ def scikit(count: int) -> dict[str, float]:
 
     sorting, _ = timed(lambda: [sort(question) for question in questions()])
     partition, _ = timed(lambda: [np.argpartition(scores(question), -4)[-4:] for question in questions()])
-    return {"fit": fit, "sort": sorting / QUESTIONS, "partition": partition / QUESTIONS}
+    return {"sort": sorting / QUESTIONS, "partition": partition / QUESTIONS}
 
 
-def alone(part: str, count: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--part", part, "--documents", str(count)]
-    found: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def alone(part: str, given: argparse.Namespace) -> dict[str, float]:
+    sizes = ["--documents", str(given.documents), "--changed", str(given.changed), "--kind", given.kind]
+    command = [sys.executable, __file__, "--part", part, *sizes]
+    found: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=200_000)
-    parser.add_argument("--part", choices=["ours", "scikit"])
+    parser.add_argument("--changed", type=int, default=64, help="documents that the bad release has changed")
+    parser.add_argument("--kind", choices=["tfidf", "bm25", "embedding"], default="tfidf")
+    parser.add_argument("--part", choices=["ours", "peer"])
     given = parser.parse_args()
     if given.part:
-        found = {"ours": ours, "scikit": scikit}[given.part](given.documents)
+        found = {"ours": ours, "peer": peer}[given.part](given.documents, given.changed, given.kind)
         print(json.dumps({**found, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
         return 0
-    peer, own = alone("scikit", given.documents), alone("ours", given.documents)
-    ratio = (own["first"] + own["others"]) / peer["fit"]
-    print(f"one fit of scikit-learn       {peer['fit']:6.1f} s, {peer['gib']:.1f} GiB with the corpus")
+    other, own = alone("peer", given), alone("ours", given)
+    ratio = (own["first"] + own["others"]) / other["fit"]
+    print(f"{given.kind}, one fit of scikit-learn {other['fit']:6.1f} s, {other['gib']:.1f} GiB with the corpus")
     print(
         f"good, bad and {MIXTURES} mixtures     {own['first']:6.1f} s + {own['others']:.1f} s = {ratio:.2f} fits (at most 1.5)"
     )
     print(f"memory                        {own['gib']:6.1f} GiB (at most 3)")
     print(
-        f"a search                      {own['search'] * 1e3:6.1f} ms; scikit-learn with a sort {peer['sort'] * 1e3:.0f} ms, "
-        f"with argpartition {peer['partition'] * 1e3:.0f} ms"
+        f"a search                      {own['search'] * 1e3:6.1f} ms; the peer with a sort {other['sort'] * 1e3:.0f} ms, "
+        f"with argpartition {other['partition'] * 1e3:.0f} ms"
     )
-    return int(ratio > 1.5 or own["gib"] > 3 or own["search"] > peer["partition"])
+    return int(ratio > 1.5 or own["gib"] > 3 or own["search"] > other["partition"])
 
 
 if __name__ == "__main__":

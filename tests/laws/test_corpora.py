@@ -168,3 +168,9 @@ def test_a_text_that_moves_back_and_forth_is_the_one_that_stands_there() -> None
     indexes, good = Indexes(), {"a": "parcels", "b": "boxes"}
     for corpus in (good, {**good, "a": "stamps"}, {**good}, {"a": "boxes", "b": "parcels"}):
         assert [d.text for d in indexes.get(corpus).search("parcels")] == [t for t in corpus.values() if t == "parcels"]
+
+
+def test_documents_named_by_numbers_and_texts_are_read_in_one_order() -> None:
+    corpus = {"b": "a parcel", 2: "a parcel", 10: "a letter"}
+    assert [each.id for each in Indexes().get(corpus).search("parcel")] == ["2", "b"]
+    assert [each.id for each in Indexes().get({"documents": corpus, "retriever": "none"}).documents] == ["10", "2", "b"]
