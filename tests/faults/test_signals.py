@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import bisect_ai
+from bisect_ai.provider.budget import GRACE_SECONDS
 from bisect_ai.replay.engine import Engine
 from bisect_ai.runs.outcomes import Outcomes
 from bisect_ai.runs.study import Study
@@ -131,6 +132,23 @@ def test_dispatch_stops_at_once(tmp_path: Path) -> None:
     assert process.returncode == 143, errors
     assert len(asked) == len(lines) - len(asked) < 480  # what was under way came in; the rest was never asked
     assert "stopped: everything answered so far is kept" in errors
+
+
+@pytest.mark.slow
+def test_a_machine_that_stands_still_after_a_signal_loses_nothing(tmp_path: Path) -> None:
+    """The grace time is over when it goes on, and what was under way comes in while the run sums up."""
+    write_incident(tmp_path)
+    process = start(tmp_path)
+    wait_for_calls(tmp_path, process, 60)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(GRACE_SECONDS + 1)
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    start(tmp_path).communicate(timeout=240)
+    asked = [line for line in lines_of(tmp_path) if not line.startswith("got ")]
+    assert len(set(asked)) == len(asked) == 480
 
 
 def test_from_python_it_is_a_keyboard_interrupt_and_handlers_come_back(tmp_path: Path) -> None:
