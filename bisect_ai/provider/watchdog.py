@@ -183,7 +183,7 @@ def _process(file: int) -> subprocess.Popen[bytes]:
     code = "import sys; from bisect_ai.provider.watchdog import serve; serve(*map(int, sys.argv[1:]))"
     known = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
     return subprocess.Popen(  # noqa: S603  # this interpreter, with two numbers
-        [sys.executable, "-c", code, str(file), str(os.getpid())],
+        [sys.executable, "-P", "-c", code, str(file), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**known, "PYTHONPATH": os.pathsep.join(sys.path)},

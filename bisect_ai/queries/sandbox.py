@@ -117,7 +117,7 @@ class Child:
 
     def __init__(self, *, seconds: float = SECONDS) -> None:
         self._seconds = seconds
-        command = [sys.executable, "-c", "from bisect_ai.queries.parquet import serve; serve()"]
+        command = [sys.executable, "-P", "-c", "from bisect_ai.queries.parquet import serve; serve()"]
         known = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR")}
         path = os.pathsep.join(sys.path)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module

@@ -110,7 +110,7 @@ class _Checker:
     def _started(self) -> subprocess.Popen[bytes]:
         known = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
         process = subprocess.Popen(
-            [sys.executable, "-c", "from bisect_ai.targets.bounded import serve_checks; serve_checks()"],
+            [sys.executable, "-P", "-c", "from bisect_ai.targets.bounded import serve_checks; serve_checks()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -207,3 +207,13 @@ def test_a_large_table_gives_the_fits_of_a_small_one(
     for found, fit in zip(fits(), expected, strict=True):
         assert (found.queries, found.freedom, found.value) == (fit.queries, fit.freedom, fit.value)
         assert found.error == pytest.approx(fit.error, rel=1e-8, abs=1e-15)
+
+
+def test_no_file_of_the_current_folder_is_imported_by_the_process_that_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = as_parquet(made(16), tmp_path)
+    (tmp_path / "duckdb.py").write_text("open('ran', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    assert bisect_ai.attribute(path, axes=AXES).verdict.kind
+    assert not (tmp_path / "ran").exists()
