@@ -79,7 +79,7 @@ class LogOptions(_Strict):
     format: Format = "auto"
     """Which tool wrote it; `auto` looks."""
     columns: dict[str, str | dict[str, str] | list[str]] = Field(default_factory=dict)
-    """Our field to your column; other names are columns of your own."""
+    """Our field to your column, or to several (`input: context + question`); other names are columns of your own."""
     segment: str | None = None
     """Column whose values are sampled in proportion, and told one by one."""
     cluster: str | None = None

@@ -32,7 +32,7 @@ from bisect_ai.queries.formats.promptfoo import PROMPTFOO
 from bisect_ai.queries.formats.request_logs import LITELLM, OPENAI
 from bisect_ai.queries.json_rows import ROW, is_lines, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, FileNamed, JsonLines, Listed, Source, Spot
-from bisect_ai.queries.records import ORIGIN, Shape
+from bisect_ai.queries.records import ORIGIN, Shape, parts_of
 from bisect_ai.queries.sample import FORMATS, LogSettings, Row
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
 from bisect_ai.queries.unmapped_rows import looks_like
@@ -336,8 +336,9 @@ def _listed_rows(source: Any) -> Sequence[Any]:
 def file_source(paths: Sequence[Path], kind: str, shape: Shape, settings: LogSettings) -> Source:
     """The rows of files of one kind, as the shape wants them."""
     if kind in IMPORTERS:
-        return Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad, wanted=shape.wanted())
-    known = ROW | {str(shape.columns[name]).partition(".")[0] for name in ROW & set(shape.columns)}
+        wanted = [part for each in shape.wanted() for part in dict.fromkeys([each, *parts_of(each)])]
+        return Imported(paths, IMPORTERS[kind], skip_bad=settings.skip_bad, wanted=wanted)
+    known = ROW | {part.partition(".")[0] for name in ROW & set(shape.columns) for part in parts_of(shape.columns[name])}
     source = row_source(paths, kind, skip_bad=settings.skip_bad, rows=settings.rows, known=known)
     return FileNamed(source, paths, early=shape.reads_origin or len(paths) > 1)
 

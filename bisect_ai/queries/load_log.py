@@ -16,6 +16,7 @@ from bisect_ai.canonical import digest
 from bisect_ai.errors import QueryError
 from bisect_ai.provider.redaction import clear_id
 from bisect_ai.queries.files import (
+    IMPORTERS,
     file_source,
     instead,
     is_named,
@@ -29,9 +30,10 @@ from bisect_ai.queries.filters import ScoresJoined, filtered, only_scores
 from bisect_ai.queries.json_rows import json_lines
 from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query
+from bisect_ai.queries.question_parts import beside_notices, guess_told, with_instruction
 from bisect_ai.queries.readers import Listed, separator
 from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
-from bisect_ai.queries.records import Shape, scored_by
+from bisect_ai.queries.records import Shape, parts_of, scored_by
 from bisect_ai.queries.row_logs import RowLog, StagedLines, stages
 from bisect_ai.queries.sample import (
     DUPLICATE,
@@ -72,8 +74,7 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
     except GuessedColumns as guess:
         named = replace(settings, columns={**guess.columns, **settings.columns})
         sample = load_queries(source, settings=named, folder=folder)
-        said = ", ".join(f"{ours}: {name}" for ours, name in guess.columns.items())
-        return replace(sample, notices=(f"the log has no column input: read as columns: {{{said}}} (guessed)", *sample.notices))
+        return replace(sample, notices=(f"the log has {guess}", *sample.notices))
 
 
 def _sampled(source: Any, settings: LogSettings, folder: Path, *, joined: bool = False) -> Sample:
@@ -123,16 +124,22 @@ class OneMessageEach(Exception):
 
 
 class GuessedColumns(Exception):
-    """No record has a question, and the names of the columns leave no doubt where it is."""
+    """The names of the columns leave no doubt where the question is, and it is not in `input`, or not in `input` alone."""
 
     def __init__(self, columns: Mapping[str, str]) -> None:
-        super().__init__()
+        super().__init__(guess_told(columns))
         self.columns = columns
 
 
 def _guess(found: Survey, settings: LogSettings) -> dict[str, str]:
     """Columns to read instead, when not one record has a question and nobody said where it is."""
     return guessed_columns(found.examples) if _asks_nothing(found, settings) else {}
+
+
+def _refuse_half(rows: Sequence[Mapping[str, Any]], settings: LogSettings, kind: str) -> None:
+    """Raise `GuessedColumns` where plain rows have an instruction beside their input."""
+    if kind not in IMPORTERS and (together := with_instruction(rows, settings.columns)):
+        raise GuessedColumns(together)
 
 
 def _asks_nothing(found: Survey, settings: LogSettings) -> bool:
@@ -147,13 +154,18 @@ def _loaded(log: Log, settings: LogSettings, *, may_join: bool = False) -> Sampl
         found.examples = list(log.rows(EXAMPLES))
     if _asks_nothing(found, settings) and message_lines(found.examples):
         raise OneMessageEach
+    if not found.rows:
+        _refuse_half(found.examples, settings, log.format)
     if guessed := _guess(found, settings):
         raise GuessedColumns(guessed)
     _check_survey(found, settings)
     sizes = _fold(log, found, shape)
     quotas = allocate(sizes, settings.sample, settings.floor)
     drawn = log.draw({name: Quota(wanted, sizes[name]) for name, wanted in quotas.items()})
-    return replace(_sample_of(drawn, found, sizes, settings, log.origin), format=log.format)
+    _refuse_half([each.record for each in drawn], settings, log.format)
+    sample = _sample_of(drawn, found, sizes, settings, log.origin)
+    beside = () if log.format in IMPORTERS else tuple(beside_notices(sample.queries, settings.columns))
+    return replace(sample, format=log.format, notices=(*sample.notices, *beside))
 
 
 def _opened_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool = False, joined: bool = False) -> Log:
@@ -168,10 +180,11 @@ def _file_log(source: Any, settings: LogSettings, folder: Path, *, by_run: bool,
     paths = log_files(source, folder)
     kind = log_format(paths, settings.format)
     shape = replace(Shape.of(settings, tabular=kind in ("csv", "parquet")), by_run=by_run)
-    if kind == "parquet" and not joined:
+    by_row = joined or shape.joins
+    if kind == "parquet" and not by_row:
         return ChildLog(paths, shape, cap=settings.sample)
     source = file_source(as_json_lines(paths) if kind == "parquet" else paths, kind, shape, settings)
-    if kind == "jsonl" and not joined and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
+    if kind == "jsonl" and not by_row and stages(paths, shape, settings) and json_lines(paths, place=settings.rows):
         return StagedLines(paths, source, shape, cap=settings.sample)
     return RowLog(filtered(ScoresJoined(source, shape) if joined else source, shape), shape, cap=settings.sample, name=kind)
 
@@ -180,8 +193,9 @@ def _check_survey(found: Survey, settings: LogSettings) -> None:
     """Refuse a log that cannot give a sample: empty, without a column that was asked for, nothing to replay."""
     if not found.read:
         raise QueryError("the log holds no records; check log.path: is the file empty?")
-    for column in Shape.of(settings, tabular=False).wanted():
-        known = {*found.columns, *settings.columns, "file"}
+    known = {*found.columns, *settings.columns, "file"}
+    wanted = Shape.of(settings, tabular=False).wanted()
+    for column in (part for each in wanted for part in ([each] if each in known else parts_of(each))):
         if column not in known and column.split(".")[0] not in known:
             raise QueryError(f"the log has no column {column!r}{instead(column, found.columns)}")
     if not found.rows:

@@ -24,7 +24,7 @@ from bisect_ai.queries.normalise import (
     tools_after,
 )
 from bisect_ai.queries.sample import NO_INPUT, Labels, Light, LogSettings, Mixed, Row, label
-from bisect_ai.queries.values import embedded, missing, text_of, tidy
+from bisect_ai.queries.values import decoded, embedded, missing, text_of, tidy
 from bisect_ai.queries.written_times import Window, refuse_overlap, window
 
 NESTED = ("messages", "history", "documents", "tool_results", "scores", "versions", "params")
@@ -33,6 +33,8 @@ TEXTS = frozenset({"id", "input", "output", "release", "at", "cluster"})
 ORIGIN = ("file", "run_id", "run_at", "run_name")
 # The id that the log gives a record, where ids repeat over runs and had to be told apart.
 ID_IN_RUN = "id_in_run"
+# Between the columns of which a question is put together.
+PLUS = " + "
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ class Shape:
         return [*named, *([self.labels.by] if self.labels else [])]
 
     @property
+    def joins(self) -> bool:
+        """Whether a field may be put together of several columns."""
+        return any(PLUS in column for column in self.columns.values())
+
+    @property
     def reads_origin(self) -> bool:
         """Whether file or run decide anything before a row is drawn."""
         condition = self.where or ""
@@ -109,9 +116,7 @@ class Shape:
         column = self.columns.get(name, name)
         if name == "at" and missing(row.get(column)) and "run_at" in row and "." not in column:
             return row["run_at"]
-        if column in row:
-            return row[column]
-        return _reach(row, column) if "." in column else None
+        return cell_of(row, column)
 
     def _labelled(self, labels: Labels, row: Row) -> str | None:
         value = self._logged(row, labels.by)
@@ -263,6 +268,35 @@ def scored_by(columns: Mapping[str, Any]) -> dict[str, str]:
 def first_lost(lost: frozenset[str]) -> str:
     """The kind of loss that a record is counted under; empty for none."""
     return next((kind for kind in KINDS if kind in lost), "")
+
+
+def parts_of(column: str) -> list[str]:
+    """The columns that a setting names together, as `instruction + input` names two."""
+    return [part.strip() for part in column.split(PLUS)]
+
+
+def cell_of(row: Row, column: str) -> Any:
+    """The value of a column, of a key inside one (`vars.question`), or the text of several (`instruction + input`); None for none."""
+    if column in row:
+        return row[column]
+    if PLUS in column:
+        texts = [_part_text(cell) for part in parts_of(column) if not missing(cell := cell_of(row, part))]
+        return "\n\n".join(text for text in texts if text.strip()) or None
+    return _reach(row, column) if "." in column else None
+
+
+def _part_text(cell: Any) -> str:
+    """A cell as a part of a question: a list of texts, such as choices, has one a line."""
+    found = decoded(cell)
+    labels, listed = (found.get("label"), found.get("text")) if isinstance(found, Mapping) else (None, found)
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        return text_of(cell)
+    is_labelled = isinstance(labels, list) and len(labels) == len(listed)
+    return (
+        "\n".join(f"{mark}. {each}" for mark, each in zip(labels or (), listed, strict=True))
+        if is_labelled
+        else "\n".join(listed)
+    )
 
 
 def _reach(row: Row, column: str) -> Any:

@@ -13,6 +13,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.normalise import exchange_of, logged_number, scores_of
 from bisect_ai.queries.pairing import ResultRow, keys_of, variables_text
+from bisect_ai.queries.question_parts import guess_told, with_instruction
 from bisect_ai.queries.readers import Source
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import Row, label
@@ -89,11 +90,12 @@ class ResultReading:
     def _guess(self, first: Sequence[Row]) -> None:
         """Reads the question and the answer from columns of other names, where these leave no doubt and nobody named them."""
         asks = any(not missing(self._shape.get(row, name)) for row in first for name in ("input", "messages", "vars"))
-        if asks or {"input", "messages"} & set(self._shape.columns) or not (guessed := guessed_columns(first)):
-            return
-        self._shape = replace(self._shape, columns={**guessed, **self._shape.columns})
-        said = ", ".join(f"{ours}: {name}" for ours, name in guessed.items())
-        self.notices.append(f"the results have no column input: read as columns: {{{said}}} (guessed)")
+        guessed = with_instruction(first, self._shape.columns)
+        if not guessed and not asks and not {"input", "messages"} & set(self._shape.columns):
+            guessed = guessed_columns(first)
+        if guessed:
+            self._shape = replace(self._shape, columns={**guessed, **self._shape.columns})
+            self.notices.append(f"the results have {guess_told(guessed)}")
 
     def _row(self, row: Row, where: str) -> ResultRow:
         self.columns.update(row)
