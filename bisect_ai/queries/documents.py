@@ -19,10 +19,17 @@ from bisect_ai.queries.values import MAX_LINE
 HEAD = "#"
 MAX_SCALARS = 200  # settings of an evaluation are fewer; a document keyed by query ids has no settings
 Part = tuple[str, dict[str, Any]]
+
+
+class NoObject(dict[str, Any]):
+    """What stands in a list of objects and is none: it is counted, and never read."""
+
+
 Wanted = Callable[[str], bool]
 # Nesting of a document above its parts is counted too.
 MAX_PART_DEPTH = MAX_DEPTH + 16
 _SHAPES = {"start_map": dict, "start_array": list}
+_NO_OBJECTS = frozenset({"string", "number", "boolean", "null", "start_array"})
 _SPOILED = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -51,6 +58,8 @@ def _wanted_parts(events: Iterator[tuple[str, str, Any]], wanted: Wanted) -> Ite
         if depth > MAX_PART_DEPTH:
             raise BadRecord(f"nested more than {MAX_DEPTH} deep")
         if part is None:
+            if event in _NO_OBJECTS and prefix.endswith("item") and wanted(prefix):
+                yield prefix, NoObject()
             if event != "start_map" or not wanted(prefix):
                 continue
             part, start = _Part(), prefix
@@ -142,7 +151,7 @@ def first_parts(path: Path, wanted: Wanted, most: int) -> list[Part]:
     try:
         with path.open("rb") as stream:
             for part in json_parts(stream, wanted, name=str(path)):
-                found.append(part)
+                found += [] if isinstance(part[1], NoObject) else [part]
                 if len(found) >= most:
                     break
     except QueryError:
@@ -152,7 +161,7 @@ def first_parts(path: Path, wanted: Wanted, most: int) -> list[Part]:
 
 def expanded(value: dict[str, Any], inner: frozenset[str], headers: frozenset[str]) -> Iterator[Part]:
     """The parts inside one object in memory, by the same paths; the object itself when it has none."""
-    if next(_walk("", value, inner), None) is None:
+    if all(isinstance(each, NoObject) for _, each in _walk("", value, inner)):
         yield "", value
         return
     if HEAD in headers:
@@ -169,13 +178,13 @@ def _scalars_in(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _walk(path: str, value: Any, parts: frozenset[str]) -> Iterator[Part]:
-    if path in parts and isinstance(value, dict):
-        yield path, value
+    if path in parts and (isinstance(value, dict) or path.endswith("item")):
+        yield path, value if isinstance(value, dict) else NoObject()
         return
     if not any(part.startswith(path) for part in parts):
         return
     inner = ((str(key), each) for key, each in value.items()) if isinstance(value, dict) else ()
     inner = (("item", each) for each in value) if isinstance(value, list) else inner
     for key, each in inner:
-        if isinstance(each, dict | list):
+        if isinstance(each, dict | list) or key == "item":
             yield from _walk(f"{path}.{key}" if path else key, each, parts)

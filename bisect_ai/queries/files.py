@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bisect_ai.canonical import canonical
 from bisect_ai.errors import QueryError
 from bisect_ai.provider.redaction import did_you_mean
-from bisect_ai.queries.documents import HEAD, Part, expanded, first_parts, json_parts, scalars
+from bisect_ai.queries.documents import HEAD, NoObject, Part, expanded, first_parts, json_parts, scalars
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.call_records import Format, Piece, reach
 from bisect_ai.queries.formats.chatgpt import CHATGPT
@@ -33,7 +33,7 @@ from bisect_ai.queries.formats.request_logs import LITELLM, OPENAI
 from bisect_ai.queries.json_rows import ROW, is_lines, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, FileNamed, JsonLines, Listed, Source, Spot
 from bisect_ai.queries.records import ORIGIN, Shape, parts_of
-from bisect_ai.queries.sample import FORMATS, LogSettings, Row
+from bisect_ai.queries.sample import FORMATS, NO_OBJECT, LogSettings, Row
 from bisect_ai.queries.sandbox import ChildLog, ParquetRows
 from bisect_ai.queries.unmapped_rows import looks_like
 from bisect_ai.queries.unpack import LogFiles, plain_suffix, unpacked
@@ -102,7 +102,16 @@ class Imported:
         for file, path in enumerate(self._paths):
             split = self._format.split()
             for where, value in self._parts(path):
-                yield from ((file, piece) for piece in split(where, value))
+                is_object = not isinstance(value, NoObject)
+                found = split(where, value) if is_object else [Piece(None, value)] if where in self._format.inner else []
+                yield from ((file, piece) for piece in found if self._is_object(piece))
+
+    def _is_object(self, piece: Piece) -> bool:
+        """Whether a piece may be read; one that may not is counted."""
+        if isinstance(piece.value, NoObject):
+            self.left_out[NO_OBJECT] += 1
+            return False
+        return True
 
     def _parts(self, path: Path) -> Iterator[Part]:
         if (opened := self._format.open(path)) is not None:

@@ -19,7 +19,7 @@ from bisect_ai.queries.readers import Source, Spot, Wrapped
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row
 from bisect_ai.queries.values import missing, text_of, tidy
-from bisect_ai.queries.written_times import day_first_of, inside, microseconds, slashed_date
+from bisect_ai.queries.written_times import day_first_of, has_short_year, inside, microseconds, slashed_date
 
 JOINED = "scores of another record"
 MAX_LATE = 1_000_000  # they are held in memory until the records of their ids come
@@ -216,7 +216,10 @@ class Filtered(Wrapped):
         """The row's time. Raises `QueryError` for dates whose day and month no date of the log tells apart."""
         value = self._shape.get(row, "at")
         found = microseconds(value, day_first=self._day_first)
-        if found is None and self._day_first is None and isinstance(value, str) and slashed_date(value) is not None:
+        is_unclear = isinstance(value, str) and (
+            has_short_year(value) or (self._day_first is None and slashed_date(value) is not None)
+        )
+        if found is None and is_unclear:
             raise unclear_date(value, self._shape)
         return found
 
@@ -257,6 +260,11 @@ class Filtered(Wrapped):
 def unclear_date(value: str, shape: Shape) -> QueryError:
     """The refusal of dates whose day and month cannot be told apart, with the condition that says which is which."""
     column = shape.columns.get("at", "at")
+    if has_short_year(value):
+        return QueryError(
+            f"cannot tell the year of {' '.join(value.split())[:40]!r} in the column {column[:60]}; write the year with four "
+            "digits, such as 2026-11-20T15:04"
+        )
     return QueryError(
         f"cannot tell the day from the month of {value[:40]!r} in the column {column[:60]}, nor by its other dates; write times as "
         f"2026-11-20T15:04, or choose by log.where: try_strptime({quoted(column[:60])}, ['%m/%d/%Y %H:%M', '%m/%d/%Y']) >= '2026-11-20'"

@@ -32,7 +32,7 @@ from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.question_parts import beside_notices, guess_told, with_instruction
 from bisect_ai.queries.readers import Listed, separator
-from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices
+from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices, unread_notices
 from bisect_ai.queries.records import Shape, parts_of, scored_by
 from bisect_ai.queries.row_logs import RowLog, StagedLines, stages
 from bisect_ai.queries.sample import (
@@ -282,6 +282,7 @@ def _sample_of(
             *notices,
             *content_notices(queries, found.lost, settings),
             *score_notices(queries, scored_by(settings.columns)),
+            *(() if scored_by(settings.columns) else unread_notices(queries)),
         ),
         lost={kind: n for kind, n in sorted(found.lost.items()) if n},
         detected_clusters=detected,

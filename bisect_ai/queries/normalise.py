@@ -86,6 +86,8 @@ def _in_part(part: Mapping[str, Any]) -> frozenset[str]:
 MAX_SCORE = 1e100
 PLAIN_NUMBERS = frozenset({int, float, bool})
 # Where an object of one score has its number; the last ones are of MongoDB's exports.
+LABEL_KEYS = ("label", "score", "value", "verdict", "grade", "result")
+MAX_LABEL = 40
 SCORE_KEYS = ("score", "value", "avg", "$numberInt", "$numberDouble", "$numberLong", "$numberDecimal")
 # Objects inside objects in which a request is looked for.
 MAX_WRAPPED = 3
@@ -261,6 +263,21 @@ def scores_of(value: Any, name: str = "score") -> dict[str, float]:
     else:
         read = {name: score_of(found, cell=True)}
     return {key: each for key, each in read.items() if each is not None}
+
+
+def unread_scores(value: Any) -> dict[str, str]:
+    """The text of each entry of a column of scores that says something and is no number: name to text."""
+    found = decoded(value)
+    if isinstance(found, list):
+        found = {_score_name(each): each for each in found if isinstance(each, Mapping)}
+    pairs = found.items() if isinstance(found, Mapping) else [("score", found)]
+    told = {str(name): _label_of(each) for name, each in pairs if score_of(each, cell=True) is None}
+    return {name: text for name, text in told.items() if name and text}
+
+
+def _label_of(entry: Any) -> str:
+    said = [entry.get(key) for key in LABEL_KEYS] if isinstance(entry, Mapping) else [entry]
+    return next((" ".join(each.split())[:MAX_LABEL] for each in said if isinstance(each, str) and each.strip()), "")
 
 
 def _score_name(listed: Mapping[str, Any]) -> str:

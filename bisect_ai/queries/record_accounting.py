@@ -7,14 +7,14 @@ A column of users or sessions is told, for the sample then should hold whole one
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bisect_ai.canonical import digest, plain
 from bisect_ai.queries.normalise import no_number
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.records import ID_IN_RUN, ORIGIN
+from bisect_ai.queries.records import ID_IN_RUN, ORIGIN, UNREAD
 from bisect_ai.queries.sample import OLD_PROMPT, LogSettings, Mixed, Mixture, Sample
 
 # Mixtures of versions that are listed; the rest is added up.
@@ -89,6 +89,19 @@ def score_notices(queries: Sequence[Query], scored: Mapping[str, str]) -> Iterat
             )
 
 
+def unread_notices(queries: Sequence[Query]) -> Iterator[str]:
+    """A line for each score of the column of scores that has a text and no number in some sampled records."""
+    unread = defaultdict[str, list[str]](list)
+    for query in queries:
+        for name, text in (query.get(UNREAD) or {}).items():
+            unread[name] += [text] if text.lower() not in NOT_SCORED else []
+    for name, texts in sorted((name, texts) for name, texts in unread.items() if texts):
+        yield (
+            f"the score {name[:40]!r} is missing in {len(texts):,} of {len(queries):,} sampled records, which hold no number for it, "
+            f"but for example {texts[0]!r}; of labels, columns: {{scores: {{NAME: scores.NAME.label}}}} reads pass and fail"
+        )
+
+
 def _unread_score(query: Query, name: str, column: str) -> str:
     """The text in a column of scores that gave no score; empty where it gave one, or says that there is none."""
     held = _reached(query, column)
@@ -128,6 +141,7 @@ _NOT_ASKED = {
     *COLUMNS,
     *ORIGIN,
     ID_IN_RUN,
+    UNREAD,
 }
 
 

@@ -22,6 +22,7 @@ from bisect_ai.queries.normalise import (
     score_of,
     scores_of,
     tools_after,
+    unread_scores,
 )
 from bisect_ai.queries.sample import NO_INPUT, Labels, Light, LogSettings, Mixed, Row, label
 from bisect_ai.queries.values import decoded, embedded, missing, text_of, tidy
@@ -35,6 +36,8 @@ ORIGIN = ("file", "run_id", "run_at", "run_name")
 ID_IN_RUN = "id_in_run"
 # Between the columns of which a question is put together.
 PLUS = " + "
+# The texts of logged scores that are no numbers.
+UNREAD = "unread_scores"
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,8 @@ class Shape:
             record["tool_results"] = tools_after(asked)
         if self.scored or record.get("scores") is not None:
             scores = self.scores(row)
+            if not self.scored and (unread := unread_scores(record["scores"])):
+                record[UNREAD] = unread
             record["scores"] = record["scores"] if record.get("scores") == scores else scores
 
     def _value(self, name: str, value: Any, where: str) -> Any:

@@ -17,6 +17,7 @@ Row = Mapping[str, Any]
 WHERE = "left out by where"
 WINDOW = "outside the time window"
 NO_TIME = "no time"
+NO_OBJECT = "no object"
 NO_INPUT = "no input"
 DUPLICATE = "duplicate"
 BAD_LINE = "unreadable"

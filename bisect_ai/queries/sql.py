@@ -10,7 +10,7 @@ from bisect_ai.queries.duckdb_session import EMPTY, USER, contains_any, json_pat
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import NO_INPUT, NO_TIME, WHERE, WINDOW, Labels
-from bisect_ai.queries.written_times import SCALES, Window
+from bisect_ai.queries.written_times import SCALES, SHORT_YEAR, Window
 
 _READ = "read_parquet($files, union_by_name = true, hive_partitioning = false"
 SCAN = f"{_READ})"
@@ -196,11 +196,12 @@ class Columns:
         return f"coalesce({known}, written_time({text}))"
 
     def slashed_dates(self) -> str | None:
-        """The statement for the dates such as 11/29/2026 among the times; None where times are no text, or not asked for."""
+        """The statement for dates such as 11/29/2026 and 11/29/26 among the times; None where these are no text, or not asked for."""
         text = self._text("at")
         if not self._shape.timed or self._types.get(self._shape.columns.get("at", "at"), "VARCHAR") != "VARCHAR":
             return None
-        return rf"SELECT DISTINCT regexp_extract({text}, '^\s*\d{{1,2}}/\d{{1,2}}/\d{{4}}') FROM {self._scan}"
+        pattern = rf"^\s*\d{{1,2}}/\d{{1,2}}/\d{{4}}|{SHORT_YEAR}"
+        return f"SELECT DISTINCT regexp_extract({text}, '{pattern}') FROM {self._scan}"
 
     def _own_id(self) -> str:
         name = self._text("id")

@@ -49,6 +49,10 @@ SURE_NAMES = {
 }
 # A column of this name holds what the answer should be, not what it was.
 _TOLD_RIGHT = re.compile(r"(?i)(expected|correct|reference|gold|ideal|target|ground)")
+# Columns of texts that are said one after another.
+TURNS = ("turns", "questions", "prompts", "utterances", "dialog", "dialogue", "conversation")
+# What an id in small letters alone is one of.
+_ID_OF = "(request|session|user|trace|span|message|record|row|doc|document|run|thread|conversation|ticket|customer|item|query|question)"
 MAX_STEPS = 3  # deeper keys are hardly the question, and make advice unreadable
 MAX_NAMES = 12  # names fill two lines of an error
 # How files of other kinds begin.
@@ -72,23 +76,15 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
             places.setdefault(name, value)
     talks = [name for name, value in places.items() if last_user(read_messages(value) or ())]
     replies = [name for name, value in places.items() if isinstance(value, list) and name not in talks and is_reply(value)]
-    texts = [name for name, value in places.items() if isinstance(value, str) and value.strip()]
-    told = f"text is in {', '.join(_clear_name(name) for name in texts[:MAX_NAMES])}" if texts else ""
+    every = [name for name, value in places.items() if isinstance(value, str) and value.strip()]
+    told = f"text is in {', '.join(_clear_name(name) for name in every[:MAX_NAMES])}" if every else ""
+    texts = [name for name in every if not _names_id(name)]
     question = _likely(talks, ("messages",)) or (talks[0] if talks else None)
     column = "messages" if question else "input"
-    question = (
-        question or _likely(texts, QUESTION_KEYS) or next((name for name in texts if places[name].rstrip().endswith("?")), None)
-    )
+    question = question or _likely(texts, (*QUESTION_KEYS, "instruction"))
+    question = question or next((name for name in texts if places[name].rstrip().endswith("?")), None)
     if question is None:
-        is_flat = not any(isinstance(value, dict | list) for row in rows for value in row.values())
-        worded = texts if is_flat and len(texts) == 1 else [name for name in texts if " " in places[name].strip()]
-        longest = max(worded, key=lambda name: len(places[name]), default=None)
-        named = (
-            f"columns: {{input: {_clear_name(longest)}}}"
-            if longest
-            else "columns: {input: …}, or the list of records with rows: …"
-        )
-        return f"{told}; name the question's{': ' if longest else ' column with '}{named}" if texts else ""
+        return _advice_without_question(rows, places, texts, told)
     expected = [name for name in texts if _TOLD_RIGHT.match(name.rpartition(".")[2])]
     answers = [name for name in texts if name not in expected]
     reply = next(iter(replies), None)
@@ -96,6 +92,38 @@ def columns_for(rows: Sequence[Mapping[str, Any]]) -> str:
     wanted = {column: question, **{ours: name for ours, name in others.items() if name and name not in (question, ours)}}
     setting = ", ".join(f"{ours}: {_clear_name(name)}" for ours, name in wanted.items())
     return f"{f'{told}; ' if told else ''}write columns: {{{setting}}}"
+
+
+def _advice_without_question(
+    rows: Sequence[Mapping[str, Any]], places: Mapping[str, Any], texts: Sequence[str], told: str
+) -> str:
+    """What to do where no column is called like a question."""
+    if (turns := next((name for name, value in places.items() if _lists_turns(name, value)), None)) is not None:
+        return (
+            f"{_clear_name(turns)} lists {len(places[turns])} texts, and not who says them: write one record a question, "
+            "{input: …}, or the texts as messages: [{role: user, content: …}, …]"
+        )
+    if texts and 2 * sum(name.rstrip().endswith("?") for name in texts) >= len(texts):
+        return f"{told}: the keys are the questions; write one record for each: {{input: …, reference: …}}"
+    is_flat = not any(isinstance(value, dict | list) for row in rows for value in row.values())
+    worded = texts if is_flat and len(texts) == 1 else [name for name in texts if " " in places[name].strip()]
+    longest = max(worded, key=lambda name: len(places[name]), default=None)
+    named = (
+        f"columns: {{input: {_clear_name(longest)}}}" if longest else "columns: {input: …}, or the list of records with rows: …"
+    )
+    return f"{told}; name the question's{': ' if longest else ' column with '}{named}" if told else ""
+
+
+def _lists_turns(name: str, value: Any) -> bool:
+    return (
+        _last_step(name) in TURNS and isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+    )
+
+
+def _names_id(name: str) -> bool:
+    """Whether a column is called like an id, which is no question however long it is."""
+    last = name.rpartition(".")[2].strip()
+    return re.search(r"(^|[^A-Za-z]|[a-z])(Id|ID|Uuid|UUID|GUID)$|(^|[^a-z]|" + _ID_OF + r")(id|uuid|guid)$", last) is not None
 
 
 def guessed_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -30,6 +30,8 @@ _TIME = (
     r"\s?(?P<half>[ap]\.?m\.?)?\s?(?P<zone>(?:Z|UTC|GMT)?(?:[+-]\d{2}:?\d{2})?)(?: UTC| \([\w ]{1,60}\))?)?"
 )
 _WRITTEN = tuple(re.compile(date + _TIME, re.IGNORECASE) for date in _DATES)
+# The beginning of a date whose year has two digits, of which nobody can tell the order; DuckDB reads it, too.
+SHORT_YEAR = r"^\s*\d{1,2}(?:[/.-]\d{1,2}[/.-]|[ /-][A-Za-z]{3,9}\.?[ /-])\d{2}(?:[^\d]|$)"
 # Longer text is no time.
 LONGEST = 100
 
@@ -59,6 +61,11 @@ def slashed_date(text: str) -> Slashed | None:
     """The numbers of a date with slashes that ends in the year; None for any other text."""
     found = _WRITTEN[4].fullmatch(text.strip()) if len(text) <= LONGEST else None
     return Slashed(int(found["first"]), int(found["second"])) if found else None
+
+
+def has_short_year(text: str) -> bool:
+    """Whether a text is a date such as 11/29/26."""
+    return len(text) <= LONGEST and re.match(SHORT_YEAR, text) is not None
 
 
 def day_first_of(dates: Iterable[Slashed]) -> bool | None:

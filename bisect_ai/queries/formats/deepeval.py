@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from bisect_ai.queries.documents import NoObject
 from bisect_ai.queries.formats.call_records import (
     Call,
     Format,
@@ -58,8 +59,7 @@ def _split_deepeval() -> Split:
         for name in (*CASES, "conversationalTestCases", "conversational_test_cases"):
             cases = run.get(name)
             for number, case in enumerate(cases if isinstance(cases, list) else ()):
-                if isinstance(case, dict):
-                    yield Piece(None, {"row": case, "run": head, "number": number})
+                yield Piece(None, {"row": case, "run": head, "number": number} if isinstance(case, dict) else NoObject())
 
     return split
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.queries.documents import NoObject
 from bisect_ai.queries.formats.call_records import (
     Call,
     Dialect,
@@ -98,11 +99,13 @@ def _split_langfuse() -> Split:
         if _is_download(value):
             value = {**value["trace"], "observations": value["observations"]}
         nested = [*_objects(value.get("observations")), *_objects(value.get("scores"))]
+        others = sum(map(_number_of, (value.get("observations"), value.get("scores")))) - len(nested)
         if nested:
             value = {key: each for key, each in value.items() if key not in ("observations", "scores")}
         trace = first(value, ("id",)) if _is_trace(value) else first(value, (*SPAN["trace"], "subject.traceId", "subject.id"))
         for each in [value, *nested]:
             yield Piece(str(trace) if trace else None, dict(each))
+        yield from (Piece(None, NoObject()) for _ in range(others))
 
     return split
 
@@ -110,6 +113,11 @@ def _split_langfuse() -> Split:
 def _objects(value: Any) -> list[Mapping[str, Any]]:
     found = embedded(value)
     return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
+
+def _number_of(value: Any) -> int:
+    found = embedded(value)
+    return len(found) if isinstance(found, list) else 0
 
 
 def _langfuse_records(values: Sequence[Value]) -> Iterator[Made]:

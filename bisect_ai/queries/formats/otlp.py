@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from bisect_ai.queries.documents import expanded
+from bisect_ai.queries.documents import NoObject, expanded
 from bisect_ai.queries.formats.call_records import (
     FRAGMENT,
     PART,
@@ -223,6 +223,9 @@ def _split_otlp() -> Split:
         if path in FLAT_SPANS and HOLDERS & set(value):  # an element of a list of exports
             for inner, each in expanded(value, SPANS | LOGS, RESOURCES):
                 yield from split(inner, each) if inner else ()
+            return
+        if isinstance(value, NoObject):
+            yield Piece(None, value)
             return
         if path in RESOURCES:
             resource.clear()
