@@ -195,7 +195,7 @@ def secret_values() -> dict[str, frozenset[str]]:
 def ready() -> None:
     """Import what the gate needs, now: later it would hold up the answers under way."""
     if _gate.secrets.shapes:
-        key_shapes.maintained()
+        key_shapes.any_maintained()
 
 
 def holds_key(text: str) -> bool:

@@ -43,9 +43,10 @@ class Forms:
 
     def hide(self, text: str) -> str:
         """`text` without them."""
-        for form in self.anywhere:
-            if form in text:
-                text = text.replace(form, REDACTED)
+        if self.anywhere and len(text) >= len(self.anywhere[-1]):  # the shortest; names and outcomes are shorter still
+            for form in self.anywhere:
+                if form in text:
+                    text = text.replace(form, REDACTED)
         return text if self.alone is None else self.alone.sub(REDACTED, text)
 
 
@@ -156,20 +157,31 @@ _PEM = re.compile(
 )
 
 
+# Characters of a text that is remembered with what is left of it: each answer passes the gate twice, its model's name each time.
+_REMEMBERED = 4096
+
+
 def hide(text: str) -> str:
     """`text` without what looks like a credential."""
+    return _hide_again(text) if len(text) <= _REMEMBERED else _hide(text)
+
+
+def _hide(text: str) -> str:
     low = text.lower()
     if "private key" in low:
         text = _PEM.sub(REDACTED, text)
     if "://" in low and "@" in low:
         text = _PASSWORD.sub(_hidden_password, text)
-    if any(word in low for word in _NAMING):
+    if any(map(low.__contains__, _NAMING)):
         text = _MEMBER.sub(_hidden_value, _QUERY.sub(_hidden_value, text))
     if "bearer" in low or "basic" in low:
         text = _SCHEME.sub(_hidden_value, text)
     if max(map(len, text.split()), default=0) < _SHORTEST_WORD:
         return text
     return _WORD.sub(_hidden_word, text)
+
+
+_hide_again = lru_cache(maxsize=512)(_hide)
 
 
 def is_key_like(text: str) -> bool:
@@ -192,8 +204,9 @@ def _word_spans(word: str) -> Iterator[tuple[int, int]]:
         yield from (match.span() for match in pattern.finditer(word) if not match[0].startswith("sk-") or _is_key(match[0]))
     for start in range(0, max(len(word) - _OVERLAP, 1), _LONGEST_WORD - _OVERLAP):
         part = word[start : start + _LONGEST_WORD]
-        for pattern in maintained():
-            yield from ((start + match.start(), start + match.end()) for match in pattern.finditer(part))
+        if any_maintained().search(part) is not None:
+            for pattern in maintained():
+                yield from ((start + match.start(), start + match.end()) for match in pattern.finditer(part))
 
 
 def _is_key(found: str) -> bool:
@@ -212,6 +225,20 @@ def maintained() -> tuple[re.Pattern[str], ...]:
     return tuple(
         pattern for pattern in patterns if "'" not in pattern.pattern
     )  # one that asks for quotes matches inside no word
+
+
+@cache
+def any_maintained() -> re.Pattern[str]:
+    """One pattern that is found wherever one of `maintained` is: hardly a word has any, and one search costs less than twenty."""
+    patterns = maintained()
+    if any(re.search(r"\\[1-9]|\(\?[P(]", pattern.pattern) for pattern in patterns):  # their groups would be counted anew
+        return re.compile("")
+    return re.compile("|".join(map(_inline, patterns)))
+
+
+def _inline(pattern: re.Pattern[str]) -> str:
+    flags = "".join(letter for letter in "aimsx" if pattern.flags & getattr(re, letter.upper()))
+    return f"(?{flags}:{pattern.pattern}{chr(10) if 'x' in flags else ''})"  # a comment would go on to the end of the line
 
 
 def _denylist(module: str, name: str) -> Sequence[re.Pattern[str]]:
