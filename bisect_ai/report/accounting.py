@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report.blocks import ReportPart
 from bisect_ai.report.number_text import Scale, count, duration, joined, listed, money, percent, short_value
-from bisect_ai.report.report_values import Report, scale_of
-from bisect_ai.report.run_blocks import JudgeBlock, KnownAnswer, PeopleAgreement, RepeatNoise, UnjudgedAnswers
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line
 
 if TYPE_CHECKING:
     from bisect_ai.report.planning_values import LogBlock, LogMixture, ReportedSuspect
-    from bisect_ai.report.report_values import RunUsage
-    from bisect_ai.report.run_blocks import ProviderBlock, TapeBlock, TapeLean
+    from bisect_ai.report.report_values import Report, RunUsage
+    from bisect_ai.report.run_blocks import (
+        JudgeBlock,
+        KnownAnswer,
+        PeopleAgreement,
+        ProviderBlock,
+        RepeatNoise,
+        TapeBlock,
+        TapeLean,
+    )
 
 SUSPECTS, WARNINGS = "Suspects of the static check (no evidence)", "Warnings"
 # Mixtures of versions that a sentence names.
@@ -164,11 +170,15 @@ def _who_misses(leans: TapeLean, axes: int, quoting: Quoting) -> str:
 
 def judges_told(report: Report, *, quoting: Quoting = PLAIN) -> list[tuple[str, list[str]]]:
     """For each judge of the run a title and its sentences; none for a run without a judge."""
+    from bisect_ai.report.report_values import scale_of  # plans and diffs, which have no report, load none of its types
+
     scale = scale_of(report, quoting=quoting)
     return [(f"Judge: {quoting.name(j.name)}", list(_judge_sentences(j, scale, quoting))) for j in report.judges]
 
 
 def _judge_sentences(judge: JudgeBlock, scale: Scale, quoting: Quoting) -> Iterator[str]:
+    from bisect_ai.report.run_blocks import UnjudgedAnswers
+
     yield _asked(judge, quoting)
     yield _canaries(judge.canaries, quoting)
     yield _noise(judge.noise, scale)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+# Characters of a question, a reference or an answer that a report shows at most.
+TEXT_LIMIT = 600
+
 
 @dataclass(frozen=True)
 class Table:

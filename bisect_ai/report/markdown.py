@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
 from bisect_ai.report.accounting import closing, judges_told, usage_sentence
-from bisect_ai.report.blocks import Block, ReportPart, Table
+from bisect_ai.report.blocks import TEXT_LIMIT, Block, ReportPart, Table
 from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
@@ -208,7 +208,7 @@ def _labelled(block: Block) -> Iterator[str]:
     """Every line of untrusted text behind its label and a bar, so that none starts a line, even in the raw file."""
     width = max(len(label) for label, _ in block.lines)
     for label, text in block.lines:
-        lines = quote_lines(text, prefix=f"{'':{width}} │ ", limit=tables.TEXT_LIMIT).split("\n")
+        lines = quote_lines(text, prefix=f"{'':{width}} │ ", limit=TEXT_LIMIT).split("\n")
         yield f"{label:<{width}}{lines[0][width:]}"
         yield from lines[1:LINES_PER_TEXT]
         if len(lines) > LINES_PER_TEXT:

@@ -10,7 +10,6 @@ from rich.cells import cell_len
 
 from bisect_ai.report.accounting import capitalised, log_sentences, suspect_line
 from bisect_ai.report.blocks import Table
-from bisect_ai.report.change_report import facts
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, money, percent, scale_for
 from bisect_ai.report.planning_values import (
@@ -298,6 +297,8 @@ def _shared_groups(changes: Sequence[NamedChange]) -> list[str]:
 
 
 def _draw_leaf(screen: Screen, change: NamedChange, *, trunk: str, last: bool) -> None:
+    from bisect_ai.report.change_report import facts  # loads the types of whole reports, which a plan has no need of
+
     headline, whole = _change_headline(change, room=screen.width - len(trunk) - 5)
     _draw_limb(screen, trunk, last=last, text=headline)
     below = trunk + ("   " if last else "│  ")

@@ -27,8 +27,6 @@ MOST_SIDE_EFFECTS = 12
 _MOVED = ("up", "down")
 MOST_CHANGES = 6  # of an axis that was not drilled into
 MOST_NAMES = 6  # owners, or queries, in a sentence
-# Characters of a question, a reference or an answer that a report shows at most.
-TEXT_LIMIT = 600
 
 
 def effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:

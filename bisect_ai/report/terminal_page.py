@@ -13,8 +13,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from bisect_ai.report.blocks import Block, Table
-from bisect_ai.report.tables import TEXT_LIMIT
+from bisect_ai.report.blocks import TEXT_LIMIT, Block, Table
 from bisect_ai.report.untrusted_text import defuse, one_line, show
 
 NARROWEST = 60  # columns; below it tables of numbers cannot be read
