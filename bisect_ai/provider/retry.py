@@ -35,13 +35,10 @@ LONGEST_BACKOFF = 20.0  # a provider that is back is asked again within it
 _KEPT = "all answers are kept"
 _OVERLOADED = (503, 529)  # 529: Anthropic and others, overloaded
 # How litellm and the clients under it say that there is no key to send.
-_KEYLESS = re.compile(
-    r"missing (?:\w+ ){0,3}?(?:credentials|api[ _]?key)|api[ _]?key (?:is |was )?(?:missing|required|not (?:set|found|provided))",
-    re.I,
-)
+_KEYLESS = r"missing (?:\w+ ){0,3}?(?:credentials|api[ _]?key)|api[ _]?key (?:is |was )?(?:missing|required|not (?:set|found|provided))"
 _MESSAGES = ("error", "message", "detail", "msg")
 # A gateway's error page, of which only the words are told.
-_MARKUP = re.compile(r"<(style|script|head)\b.*?</\1>|<[^<>]*>", re.I | re.S)
+_MARKUP = r"<(style|script|head)\b.*?</\1>|<[^<>]*>"
 # Characters.
 _OWN_WORDS = 160
 
@@ -289,7 +286,7 @@ class Wire:
 
     def _unsent(self, error: Exception, line: str, route: Route, status: int | None) -> Exception:
         # The OpenAI route gives a missing key the status 500.
-        keyless = status in (401, 403) or _KEYLESS.search(str(error)) is not None
+        keyless = status in (401, 403) or re.search(_KEYLESS, str(error), re.I) is not None
         if keyless and not route.custom:
             return TargetFailure(self._stopped.setdefault(route.provider, _stopped(route, status, str(error), line)))
         return CallFailed(line)
@@ -321,7 +318,7 @@ def _message_in(told: bytes) -> str:
     text = told.decode("utf-8", "replace")
     read = json_or(_NO_JSON, text)
     if read is _NO_JSON:
-        return " ".join(_MARKUP.sub(" ", text).split())
+        return " ".join(re.sub(_MARKUP, " ", text, flags=re.I | re.S).split())
     while isinstance(read, dict) and (inner := next((read[name] for name in _MESSAGES if read.get(name)), None)) is not None:
         read = inner
     return read if isinstance(read, str) else json.dumps(read)

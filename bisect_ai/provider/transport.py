@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -219,6 +218,8 @@ def _on_the_way(scheme: str, netloc: str, proxy: str | None) -> str:
 
 def proxy_for(scheme: str, host: str) -> str | None:
     """The proxy that the environment puts on the way to a host."""
+    import urllib.request  # brings Python's HTTP client and its mail parser, which a command that calls nobody never needs
+
     proxies = {} if urllib.request.proxy_bypass(host) else urllib.request.getproxies()
     return proxies.get(scheme) or proxies.get("all")
 
@@ -253,11 +254,17 @@ def too_long() -> str:
 
 
 # What litellm would stumble over in an answer: content in parts, counts of tokens that are no numbers, usage that is no object.
-_ODD = re.compile(
+_ODD = (
     rb'"content"\s*:\s*[\[{]|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*(?!\d{1,9}\s*[,}\]])'
-    rb'|"(?:usage|\w+_tokens_details)"\s*:\s*(?![{n\s])',
+    rb'|"(?:usage|\w+_tokens_details)"\s*:\s*(?![{n\s])'
 )
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens")
+
+
+@cache
+def _odd_answer() -> re.Pattern[bytes]:
+    """Compiled at the first answer: a hundredth of a short command's time, which has none."""
+    return re.compile(_ODD)
 
 
 def readable(body: bytes, exchanged: Exchanged) -> bytes:
@@ -265,7 +272,7 @@ def readable(body: bytes, exchanged: Exchanged) -> bytes:
 
     A count that cannot be is left out, and noted: litellm would refuse the whole answer, which is paid for.
     """
-    if not _ODD.search(body):
+    if not _odd_answer().search(body):
         return body
     read = json_object(body)
     if read is None:

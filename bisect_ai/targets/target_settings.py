@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -73,6 +72,8 @@ def unreachable(url: str) -> str | None:
 
 def address_in_environment(model: str, environment: Mapping[str, str]) -> str | None:
     """Where the environment says that a model's provider is; None: it does not, or a proxy leads there."""
+    import urllib.request  # an HTTP client and a mail parser, loaded where an address is looked at
+
     head, slash, _ = model.partition("/")
     provider = head if slash else "anthropic" if model.startswith("claude") else "openai"
     names = (f"{provider.upper()}_{end}" for end in ("BASE_URL", "API_BASE"))
