@@ -37,6 +37,7 @@ T = TypeVar("T")
 FILE = "index.duckdb"
 _BUILDING = "building-"
 _BATCH = 10_000  # rows of one insert: DuckDB is slow row by row
+_BATCH_BYTES = 32 << 20  # of their answers: Python and DuckDB hold each several times over until it is committed
 _LOCKED = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -263,10 +264,15 @@ def _forget_segments(connection: duckdb.DuckDBPyConnection, known: dict[str, dic
 
 
 def _add_beyond(connection: duckdb.DuckDBPyConnection, store: Path, known: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add what the journal has beyond the tables."""
+    """Add what the journal has beyond the tables.
+
+    It is committed batch by batch, as DuckDB holds in memory what is not: whoever is killed in between leaves a copy under a name
+    that nobody reads.
+    """
     if not known:
         _known_segments(connection)
     batches: dict[str, list[Sequence[Any]]] = {table: [] for table in TABLES}
+    size = 0
     connection.execute("BEGIN")
     for path in _segment_paths(store):
         reader = _resumed_reader(path, known.get(path.name))
@@ -275,8 +281,12 @@ def _add_beyond(connection: duckdb.DuckDBPyConnection, store: Path, known: Mappi
         for place, head, payload in reader.read():
             for table, row in rows(path.name, place, head, payload):
                 batches[table].append(row)
-            if len(batches["trials"]) + len(batches["costs"]) >= _BATCH:
+            size += len(payload)
+            if len(batches["trials"]) + len(batches["costs"]) >= _BATCH or size >= _BATCH_BYTES:
                 _insert_all(connection, batches)
+                connection.execute("COMMIT")
+                connection.execute("BEGIN")
+                size = 0
         connection.execute("DELETE FROM segments WHERE segment = ?", [path.name])
         batches["segments"].append(_index_row(reader, known.get(path.name)))
     _insert_all(connection, batches)

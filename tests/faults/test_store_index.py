@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -171,6 +172,55 @@ def test_where_it_cannot_be_written_it_is_made_in_memory(tmp_path: Path, monkeyp
     said = runs_of(path)
     assert said.plain == expected
     assert "in memory" in said.notices[0]
+
+
+KILLED_BUILDER = """
+import os, signal, sys
+from pathlib import Path
+from bisect_ai.store import index
+insert, calls = index._insert_all, []
+def killed(*arguments):
+    insert(*arguments)
+    calls.append(arguments)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+index._BATCH, index._insert_all = 7, killed
+index.open_index(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("inserts", [2, 4])
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_builder_killed_between_two_commits_leaves_no_half_an_index(tmp_path: Path, inserts: int, grown: bool) -> None:
+    path = filled(tmp_path / "store")
+    before = None
+    if grown:
+        open_index(path).close()
+        before = (path / FILE).read_bytes()
+        with Store(path) as writer:
+            writer.keep(RUN, [kept(i) for i in range(100, 130)], [])
+    done = subprocess.run([sys.executable, "-c", KILLED_BUILDER, str(path), str(inserts)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (half,) = path.glob(f"building-*/{FILE}")
+    with duckdb.connect(str(half)) as connection:  # what was committed before the kill
+        found = sum(connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in ("trials", "costs"))
+    assert (82 if grown else 0) < found < (112 if grown else 82)
+    assert ((path / FILE).read_bytes() if (path / FILE).exists() else None) == before
+    with open_index(path) as index:
+        assert index.notices == ()
+        assert index.rows("SELECT count(*), count(DISTINCT trial) FROM trials") == [(71, 71) if grown else (41, 41)]
+
+
+@pytest.mark.parametrize("bound", ["_BATCH", "_BATCH_BYTES"])
+def test_the_same_tables_in_however_many_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    path = filled(tmp_path / "store")
+    tables = ("segments", "runs", "trials", "scores", "costs", "reports")
+    with open_index(path) as at_once:
+        first = [at_once.rows(f"SELECT * FROM {t}") for t in tables]
+    (path / FILE).unlink()
+    monkeypatch.setattr(index_module, bound, 1)
+    with open_index(path) as made:
+        assert [made.rows(f"SELECT * FROM {t}") for t in tables] == first
 
 
 def test_a_foreign_file_under_its_name_is_no_index(tmp_path: Path) -> None:
