@@ -71,6 +71,8 @@ class Evidence:
     error_budget: ErrorBudget
     # Axes that are not named and look as if they cost a part of the loss.
     suspected: frozenset[int]
+    # Those of which that is open when the calls end. None once it is settled.
+    open_axes: frozenset[int]
     # Those that look as if they did as much as a named one: with it, or instead of it. None once that is settled.
     may_join: frozenset[int]
 
@@ -152,12 +154,11 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
         share = restores.value
         rollback = Rollback(_axis_names(back, p), p.full & ~mask(back), value, share, restores.interval, _axis_names(along, p))
     proof = "; ".join(f"{p.axes[a]}: {', '.join(e.proved.get(a, ()))}" for a in named)
-    open_axes = frozenset() if e.ended == "cause" else e.suspected  # the search ends so once nothing else is likely
     return Attribution(
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
         rollback=rollback,
-        keep=tuple(name for a, name in enumerate(p.axes) if a not in {*e.named, *back, *open_axes, *e.may_join}),
+        keep=tuple(name for a, name in enumerate(p.axes) if a not in {*e.named, *back, *e.open_axes, *e.may_join}),
         reason=f"proved to cost quality on average ({proof}); {e.error_budget.describe()}",
         notes=tuple(notes),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries

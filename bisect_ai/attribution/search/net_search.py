@@ -363,7 +363,7 @@ class NetSearch:
 
     # -- what it ends with ---------------------------------------------------------------------------------------------
     def _evidence(self) -> Evidence:
-        named = self.named() | self._table.proved
+        named, is_settled = self.named() | self._table.proved, self._ended == "cause"  # so it ends once nothing else is likely
         return Evidence(
             rows=self._rows,
             named=named,
@@ -377,7 +377,8 @@ class NetSearch:
             suspects=tuple((self._tests.mean(n, a), 4 if n == "net" else 2) for n, a in self._tests.planned),
             error_budget=self.error_budget,
             suspected=self._standing.suspected(named),
-            may_join=frozenset() if self._ended == "cause" else self._standing.may_join(named),
+            open_axes=frozenset() if is_settled else self._standing.open_beside(named),
+            may_join=frozenset() if is_settled else self._standing.may_join(named),
         )
 
 

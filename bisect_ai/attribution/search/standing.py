@@ -26,10 +26,12 @@ NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN o
 LEFT_OVER = (
     1.0  # standard errors of what named axes leave from which on the other axes are tested (0 to 1 alike, seeds 30000 to 30039)
 )
+SINGLE = ("reverted", "introduced")  # the questions that are asked of one axis
 WATCH = 0.5  # standard errors of loss below which good and bad run alone, when no axis stands out either
 CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is taken as there: the good release rests
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
+LEANS = 1.0  # log likelihood ratio from which on it is open whether an axis costs a part of the loss too
 FEW = 8  # queries below which an axis says nothing about how a named one acts
 KNOWN = 36  # queries after which an axis is judged by them alone: a rate that it moves by 20 points is mostly seen
 THIN = 6  # axes from which on only the most suspect half runs on each query
@@ -201,12 +203,21 @@ class Standing:
     def suspected(self, named: frozenset[int]) -> frozenset[int]:
         """The axes that are not named and look more like costing a part of the loss than like nothing; advice counts."""
         size = OPEN * max(self.loss.value, self._problem.tolerance)
-        others = {a: [self.single(f, a) for f in ("reverted", "introduced")] for a in self._axes if a not in named}
+        others = {a: [self.single(f, a) for f in SINGLE] for a in self._axes if a not in named}
         return frozenset(
             a
             for a, means in others.items()
             if not any(m.n for m in means) or any(m.n and m.favours_nothing(size) < 0 for m in means)
         )
+
+    def open_beside(self, named: frozenset[int]) -> frozenset[int]:
+        """The axes of which it is open, when the calls end, whether they cost a part of the loss too.
+
+        Nothing ran on them, or the question that ran on most queries says by `LEANS` that they do.
+        """
+        size = OPEN * max(self.loss.value, self._problem.tolerance)
+        known = {a: max((self.single(f, a) for f in SINGLE), key=lambda m: m.n) for a in self._axes if a not in named}
+        return frozenset(a for a, m in known.items() if not m.n or m.favours_nothing(size) < -LEANS)
 
     @property
     def _problem(self) -> Problem:
