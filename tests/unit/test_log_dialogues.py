@@ -95,6 +95,15 @@ def test_a_tree_with_a_circle_ends(tmp_path: Path) -> None:
     assert read(tmp_path, [circle]).queries[0].input == "What is the price?"
 
 
+@pytest.mark.parametrize("odd", [{"a": "text"}, ["text"], 7, None])
+def test_a_message_of_no_known_kind_of_content_is_read_all_the_same(odd: Any, tmp_path: Path) -> None:
+    made = {**chat(), "conversation_id": {"a": "c"}}
+    made["mapping"]["answer"]["message"]["content"]["content_type"] = odd
+    made["mapping"]["answer"]["message"]["metadata"] = {"model_slug": ["m"]}
+    (query,) = read(tmp_path, [made]).queries
+    assert (query.id, query.output, query["model"]) == ('{"a": "c"}', "5 euro", '["m"]')
+
+
 QUESTIONS = [{"id": f"q{k}", "question": f"What is {k}?", "answers": [{"text": str(k), "answer_start": 0}]} for k in range(3)]
 SQUAD = {"version": "1.1", "data": [{"title": "Numbers", "paragraphs": [{"context": "0 1 2", "qas": QUESTIONS}]}]}
 

@@ -38,6 +38,13 @@ def test_what_is_no_object_in_a_list_of_records_is_counted(name: str, tmp_path: 
     assert sample.kept == 1
 
 
+def test_an_empty_record_of_an_api_is_a_fragment(tmp_path: Path) -> None:
+    stored = {"id": "resp_1", "object": "response", "input": "hi?", "output": []}
+    (tmp_path / "log.json").write_text(json.dumps({"object": "list", "data": [stored, {}]}))
+    sample = load_queries(tmp_path / "log.json")
+    assert (sample.format, sample.read, sample.kept) == ("openai", 2, 1)
+
+
 def test_also_in_exports_one_a_line(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text((json.dumps(EXPORT) + "\n") * 2)
     assert load_queries(tmp_path / "log.jsonl").dropped["no object"] == 4

@@ -7,6 +7,7 @@ from typing import Any
 
 from bisect_ai.queries.formats.call_records import Call, Format, Made, Piece, Split, Value, records
 from bisect_ai.queries.messages import Message, asked_at, read_messages
+from bisect_ai.queries.values import name_of
 
 # Content that the model wrote for itself, or that stands for settings of the account.
 _UNSAID = frozenset({"thoughts", "reasoning_recap", "user_editable_context", "model_editable_context"})
@@ -40,10 +41,10 @@ def _chatgpt_call(value: Value) -> Call:
         if any(message["role"] == "user" for message in read):
             last = each
     details = [held for each in spoken if isinstance(held := each.get("metadata"), Mapping)]
-    models = [str(each["model_slug"]) for each in details if each.get("model_slug")]
+    models = [name for each in details if (name := name_of(each.get("model_slug")))]
     at = last.get("create_time") if asked_at(messages) is not None else None
     return Call(
-        str(value.get("conversation_id") or value.get("id") or ""),
+        name_of(value.get("conversation_id")) or name_of(value.get("id")),
         at or value.get("create_time"),
         messages,
         fields={"model": models[-1] if models else None, "versions": {"model": models[-1]} if models else None},
@@ -68,7 +69,7 @@ def _branch(tree: Mapping[str, Any], leaf: Any) -> Iterator[dict[str, Any]]:
 def _spoken_message(message: Mapping[str, Any]) -> dict[str, Any] | None:
     """The message with its parts in a known form; None for one that says nothing, or was hidden."""
     content, details = message.get("content"), message.get("metadata")
-    if not isinstance(content, Mapping) or content.get("content_type") in _UNSAID:
+    if not isinstance(content, Mapping) or str(content.get("content_type")) in _UNSAID:
         return None
     if isinstance(details, Mapping) and details.get("is_visually_hidden_from_conversation"):
         return None

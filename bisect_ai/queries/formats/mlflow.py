@@ -121,7 +121,7 @@ def _mlflow_span(each: Mapping[str, Any], found: Value) -> Span:
     known = each.get("attributes")
     attributes = {str(name): _mlflow_json(value) for name, value in known.items()} if isinstance(known, Mapping) else {}
     own = take(dict(each), SPAN)
-    named = {"id": str(own.get("id") or ""), "at": found.get("at"), "trace": found.get("trace")}
+    named = {"id": name_of(own.get("id")), "at": found.get("at"), "trace": found.get("trace")}
     return {**own, **named, "attributes": attributes, "events": []}
 
 

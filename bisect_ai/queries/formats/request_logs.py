@@ -226,7 +226,7 @@ def _openai_records(values: Sequence[Value]) -> Iterator[Made]:
     reply = whole if whole.get("object") in STORED else first(whole, REPLY)
     request, reply = (each if isinstance(each, dict) else {} for each in (request, reply))
     if not whole:
-        yield from (Made(None, FRAGMENT) for _ in said)
+        yield from (Made(None, FRAGMENT) for _ in [*others, *said])
         return
     yield from records([_openai_call(whole, request, reply, said)])
     yield from (Made(None, PART) for _ in range(len(others) - 1 + len(said)))
