@@ -130,8 +130,13 @@ def text_of_content(content: Any) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, list) and content and all(isinstance(part, Mapping) and "type" in part for part in content):
-        return "\n".join(str(part.get("text") or part.get("content") or f"[{part['type']}]") for part in content)
+        return "\n".join(map(_shown_part, content))
     return json.dumps(content, ensure_ascii=False, default=str)
+
+
+def _shown_part(part: Mapping[str, Any]) -> str:
+    said = part.get("text") or part.get("content") or f"[{part['type'] if isinstance(part['type'], str) else 'part'}]"
+    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False, default=str)
 
 
 def question_of(value: Any, depth: int = 0) -> str | None:

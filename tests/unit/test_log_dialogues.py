@@ -10,6 +10,7 @@ import pytest
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.load_log import load_queries
+from bisect_ai.queries.messages import text_of_content
 from bisect_ai.queries.sample import LogSettings, Sample
 
 
@@ -126,3 +127,16 @@ def test_rows_that_ask_keep_their_inner_lists(tmp_path: Path) -> None:
     rows = [{"id": "a", "input": "What is 1?", "candidates": [{"question": "no"}, {"question": "neither"}]}]
     (query,) = read(tmp_path, {"results": rows}).queries
     assert query.input == "What is 1?"
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ({"type": "text", "text": "a"}, "a"),
+        ({"type": "tool", "content": [{"b": None}]}, '[{"b": null}]'),
+        ({"type": "image_url", "image_url": {}}, "[image_url]"),
+        ({"type": ["odd"]}, "[part]"),
+    ],
+)
+def test_a_part_that_is_no_text_is_its_json_or_its_kind(part: dict[str, Any], text: str) -> None:
+    assert text_of_content([part]) == text
