@@ -27,7 +27,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, wraps
+from functools import cache, lru_cache, partial, wraps
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -81,6 +81,8 @@ class PlainRoute:
     parameters: str
     # litellm's HTTP handler over our session; None: its own, which knows proxies and the user's clients.
     client: Any
+    # litellm's books of a call, in which nothing is written: one for all calls.
+    books: Any
 
     async def send(self, litellm: Any, messages: Sequence[Mapping[str, Any]], timeout: float) -> Any:
         """litellm's response, its price included. Raises what `acompletion` raises."""
@@ -93,18 +95,8 @@ class PlainRoute:
         return response
 
     async def _request(self, litellm: Any, messages: list[Any], optional: dict[str, Any], timeout: float) -> Any:
-        from litellm.litellm_core_utils.litellm_logging import Logging
         from litellm.main import base_llm_http_handler
 
-        books = Logging(
-            model=self.model,
-            messages=messages,
-            stream=False,
-            call_type="acompletion",
-            start_time=datetime.now(UTC),
-            litellm_call_id="",
-            function_id="",
-        )
         return await base_llm_http_handler.completion(
             model=self.model,
             messages=messages,
@@ -112,7 +104,7 @@ class PlainRoute:
             custom_llm_provider=self.provider,
             model_response=litellm.ModelResponse(),
             encoding=None,
-            logging_obj=books,
+            logging_obj=self.books,
             optional_params=optional,
             timeout=timeout,
             litellm_params={"api_base": self.base, "custom_llm_provider": self.provider},
@@ -198,7 +190,17 @@ def _route(litellm: Any, model: Mapping[str, Any], tools: str) -> PlainRoute | N
     offered = {"tools": json.loads(tools)} if tools else {}
     mapped = get_optional_params(model=name, custom_llm_provider=provider, stream=None, drop_params=False, **own, **offered)
     mapped.pop("max_retries", None)
-    return PlainRoute(name, provider, base, key, config, json.dumps(mapped), _client(litellm, base or "https:"))
+    return PlainRoute(name, provider, base, key, config, json.dumps(mapped), _client(litellm, base or "https:"), _books(name))
+
+
+def _books(model: str) -> Any:
+    """What litellm's handler notes requests and answers in, for loggers that there are none of here."""
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    call: dict[str, Any] = {"litellm_call_id": "", "function_id": "", "call_type": "acompletion"}
+    books: Any = Logging(model=model, messages=[], stream=False, start_time=datetime.now(UTC), **call)
+    books.pre_call = books.post_call = lambda *_, **__: None
+    return books
 
 
 def _client(litellm: Any, base: str) -> Any:
@@ -211,6 +213,8 @@ def _client(litellm: Any, base: str) -> Any:
     own = any(getattr(litellm, name, None) for name in _CLIENTS) or "SSL_CERTIFICATE" in os.environ
     if own or isinstance(verify, str) or proxy_for(parts.scheme, parts.hostname or ""):
         return None
+
+    request_to = lru_cache(maxsize=4)(partial(httpx.Request, "POST"))  # names the address in errors, and takes long to parse it
 
     class Direct(AsyncHTTPHandler):
         def __init__(self) -> None:
@@ -227,8 +231,10 @@ def _client(litellm: Any, base: str) -> Any:
                     status, told, read = await posted(url, body, sent, instead=ELSEWHERE, ssl=verify)
                 except Unread as unread:
                     raise httpx.ReadError(str(unread)) from unread
-            request, content = httpx.Request("POST", url), read if status >= 400 else readable(read, under_way())
-            response = httpx.Response(status, headers=list(told.items()), content=content, request=request)
+            content = read if status >= 400 else readable(read, under_way())
+            response = httpx.Response(status, headers=list(told.items()), content=content, request=request_to(url))
+            if "charset" not in told.get("content-type", "").lower():
+                response.encoding = "utf-8"  # as it would be found to be, by reading the header as a mail's
             return response.raise_for_status()
 
     return Direct()
