@@ -255,8 +255,8 @@ def too_long() -> str:
 
 # What litellm would stumble over in an answer: content in parts, counts of tokens that are no numbers, usage that is no object.
 _ODD = (
-    rb'"content"\s*:\s*[\[{]|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*(?!\d{1,9}\s*[,}\]])'
-    rb'|"(?:usage|\w+_tokens_details)"\s*:\s*(?![{n\s])'
+    rb'"content"\s*:\s*[\[{]|"(?:prompt|completion|total|input|output)_tokens"\s*:\s*+(?!\d{1,9}\s*[,}\]])'
+    rb'|"(?:usage|\w+_tokens_details)"\s*:\s*+(?![{n])'
 )
 _TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens")
 
