@@ -37,6 +37,8 @@ class _Block:
     # Of each posting, counted from `first`.
     documents: Ints
     counts: Ints
+    # (1 + log count)² of each posting: logarithms would be most of what another mixture takes.
+    squares: Floats
 
     @property
     def here(self) -> slice:
@@ -51,13 +53,13 @@ class _Block:
         held = slice(self.starts[place], self.starts[place + 1])
         return self.documents[held], self.counts[held]
 
-    def spread(self, of_terms: NDArray[Any]) -> NDArray[Any]:
+    def spread(self, of_terms: Floats) -> Floats:
         """A value for each term of the index as one for each posting."""
         return np.repeat(of_terms[self.terms], np.diff(self.starts))
 
     def sums(self, of_terms: Floats, postings: NDArray[Any]) -> Floats:
         """Over the given postings of each document: a value of the term times (1 + log count)², shape (size,)."""
-        weights = of_terms[self.terms_at(postings)] * _damped(self.counts[postings]) ** 2
+        weights = of_terms[self.terms_at(postings)] * self.squares[postings]
         return np.asarray(np.bincount(self.documents[postings], weights, self.size), dtype=np.float64)
 
     def terms_at(self, postings: NDArray[Any]) -> Ints:
@@ -96,7 +98,8 @@ def _blocked(first: int, size: int, terms: NDArray[Any], documents: NDArray[Any]
     """A block of postings that are sorted by term, then document."""
     names, starts = np.unique(terms, return_index=True)
     ends = np.append(starts, len(terms)).astype(np.int64)
-    return _Block(first, size, names.astype(np.int32), ends, documents.astype(np.int32), counts.astype(np.int32))
+    held = documents.astype(np.int32), counts.astype(np.int32)
+    return _Block(first, size, names.astype(np.int32), ends, *held, _damped(counts) ** 2)
 
 
 def _merged_blocks(one: _Block, other: _Block) -> _Block:
@@ -195,12 +198,13 @@ class TermIndex:
         holding = np.zeros(len(self._numbers), dtype=np.int32)
         for each in self._blocks:
             if len(each.documents):
-                holding[each.terms] += np.add.reduceat(times[each.first + each.documents], each.starts[:-1]).astype(np.int32)
+                holding[each.terms] += np.add.reduceat(times[each.here].astype(np.int32)[each.documents], each.starts[:-1])
         by, sums = -np.log1p(holding), np.zeros((3, len(times)))
         for each in self._blocks:
-            squares, of_term = _damped(each.counts) ** 2, each.spread(by)
+            weights, of_term = each.squares, each.spread(by)
             for power in range(3):
-                sums[power, each.here] = np.bincount(each.documents, of_term**power * squares, each.size)
+                sums[power, each.here] = np.bincount(each.documents, weights, each.size)
+                weights = weights * of_term
         return _Mixture(times, holding, sums)
 
     def _beside(self, base: _Mixture, times: NDArray[np.int64]) -> _Mixture:
