@@ -310,7 +310,7 @@ def logged_number(value: Any) -> float | None:
         value = WORDS.get(value.strip().lower(), value)
     if isinstance(value, list | Mapping) and (inner := score_of(value, cell=True)) is not None:
         value = inner
-    found = float(value)
+    found = MAX_SCORE if isinstance(value, int) and abs(value) > MAX_SCORE else float(value)
     if found != found:
         return None
     if not abs(found) < MAX_SCORE:

@@ -10,6 +10,7 @@ import pytest
 
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.load_log import load_queries
+from bisect_ai.queries.normalise import logged_number
 from bisect_ai.queries.sample import LogSettings
 
 ASKED = {"key": "input.value", "value": {"stringValue": "hi?"}}
@@ -124,3 +125,9 @@ def test_no_advice_names_a_column_of_ids(name: str) -> None:
 def test_rows_that_hold_their_question_otherwise_are_told_how_to_write_it(row: dict[str, Any], told: str) -> None:
     with pytest.raises(QueryError, match=told):
         load_queries([row])
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+def test_a_score_beyond_all_numbers_is_out_of_range(number: int) -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        logged_number(number)

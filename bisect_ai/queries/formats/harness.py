@@ -30,7 +30,7 @@ from bisect_ai.queries.formats.call_records import (
     take,
 )
 from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, asked_at, read_messages, tool_results
-from bisect_ai.queries.normalise import asked_messages, numbers_of, said_message, score_of
+from bisect_ai.queries.normalise import MAX_SCORE, asked_messages, numbers_of, said_message, score_of
 from bisect_ai.queries.sample import OLD_PROMPT
 from bisect_ai.queries.unpack import MAX_RATIO, damage, member_stream
 from bisect_ai.queries.values import name_of
@@ -321,7 +321,7 @@ def _inspect_scores(scores: Any) -> dict[str, float]:
         inner = {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {str(name): value}
         for key, each in inner.items():
             number = GRADES.get(each, each) if isinstance(each, str) else each
-            if isinstance(number, bool | int | float) and number == number:
+            if isinstance(number, bool | int | float) and abs(number) < MAX_SCORE:
                 found[key] = float(number)
     return found
 

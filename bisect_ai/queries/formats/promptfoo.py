@@ -31,6 +31,7 @@ from bisect_ai.queries.formats.call_records import (
     take,
 )
 from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, last_user, read_messages
+from bisect_ai.queries.normalise import MAX_SCORE
 from bisect_ai.queries.readers import BLOCK
 from bisect_ai.queries.sample import OLD_PROMPT
 from bisect_ai.queries.values import embedded, missing, name_of
@@ -307,7 +308,9 @@ def _promptfoo_scores(value: Value, found: Value) -> dict[str, float]:
         return {}
     named = found["named"] if isinstance(found.get("named"), Mapping) else {}
     given = {"score": found.get("score"), "success": found.get("success"), **named}
-    return {str(name): float(each) for name, each in given.items() if isinstance(each, bool | int | float)}
+    return {
+        str(name): float(each) for name, each in given.items() if isinstance(each, bool | int | float) and abs(each) < MAX_SCORE
+    }
 
 
 def _promptfoo_reference(value: Value) -> Any:
