@@ -8,11 +8,12 @@ scores with the deciding metric; texts of the log are in a JSON file that is onl
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from bisect_ai.release.checkout import WORKTREE
 from bisect_ai.release.references import read_mapping
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.report_values import Report
-from bisect_ai.report.suite_files import SUITES, SuiteCase
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepare import prepare, releases_of_run, settle
 from bisect_ai.runs.prepared import Prepared
@@ -73,7 +73,7 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
     cases = redact_all(cases)
     files = {
         "cases.json": json.dumps({**settings, "cases": cases}, indent=1, ensure_ascii=True) + "\n",
-        **SUITES[kind]([_suite_case(**case) for case in cases], found),
+        **SUITES[kind](cases, found),
     }
     write_new_files(folder, files, what="the regression suite", then="name another folder with --suite")
     broken = sum(case["kind"] == "broken" for case in cases)
@@ -126,9 +126,49 @@ def _cases(kind: str, ids: Sequence[str], queries: Mapping[str, Query]) -> Itera
             yield {"kind": kind, "query": record}
 
 
-def _suite_case(kind: str, query: Mapping[str, Any]) -> SuiteCase:
-    asked = {key: value for key, value in query.items() if key != "reference"}
-    return SuiteCase(kind, str(query["id"]), asked, query.get("reference"))
+# -- the files of a suite beside its cases: the same for every run, so that no text of a log is ever code --------------------
+def _promptfoo(cases: int) -> str:
+    head = [
+        "# Queries that a bad release once broke, and controls; their texts are in cases.json. Run: npx promptfoo eval",
+        "description: bisect-ai regression suite",
+        'prompts: ["case {{case}}"]',
+        'providers: ["file://bisect_provider.py"]',
+        "defaultTest: {assert: [{type: equals, value: pass}]}",
+        "tests:",
+    ]
+    return "\n".join([*head, *(f"  - vars: {{case: {number}}}" for number in range(cases))]) + "\n"
+
+
+def _dataset(cases: Sequence[Mapping[str, Any]], run: str) -> str:
+    """The body of Langfuse's `POST /api/public/v2/datasets`, and under `items` those of `POST /api/public/dataset-items`."""
+    name = f"bisect-ai-regression-{run}"
+    told = {"description": "Queries that a bad release once broke, and controls.", "metadata": {"run": run}}
+    items = [_item(case["kind"], case["query"], number, name) for number, case in enumerate(cases)]
+    return json.dumps({"name": name, **told, "items": items}, indent=1, ensure_ascii=True) + "\n"
+
+
+def _item(kind: str, query: Mapping[str, Any], number: int, dataset: str) -> Mapping[str, object]:
+    return {
+        "datasetName": dataset,
+        "id": hashlib.sha256(f"{dataset} {query['id']}".encode()).hexdigest()[:32],
+        "input": {key: value for key, value in query.items() if key != "reference"},
+        "expectedOutput": query.get("reference"),
+        "metadata": {"case": number, "kind": kind},
+        "status": "ACTIVE",
+    }
+
+
+def _files(*names: str) -> dict[str, str]:
+    return {name: (Path(__file__).parent / "suites" / f"{name}.txt").read_text(encoding="utf-8") for name in names}
+
+
+# Tool to its files, for the cases of a run.
+SUITES: Mapping[str, Callable[[Sequence[Mapping[str, Any]], str], Mapping[str, str]]] = {
+    "pytest": lambda cases, run: _files("test_regression.py"),  # noqa: ARG005 - as every suite is built
+    "promptfoo": lambda cases, run: {"promptfooconfig.yaml": _promptfoo(len(cases)), **_files("bisect_provider.py")},  # noqa: ARG005
+    "inspect": lambda cases, run: _files("inspect_regression.py"),  # noqa: ARG005
+    "langfuse": lambda cases, run: {"dataset.json": _dataset(cases, run), **_files("langfuse_regression.py")},
+}
 
 
 # -- what a suite calls ------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ KINDS = tuple(RECIPES)
 def written(kind: str, folder: Path) -> str:
     done = CliRunner().invoke(main, ["init", "--ci", kind, str(folder)])
     assert done.exit_code == 0 and len(done.output.splitlines()) == 1, done.output
-    return (folder / RECIPES[kind][0]).read_text()
+    return (folder / RECIPES[kind]).read_text()
 
 
 def scripts(kind: str, text: str) -> Iterator[str]:
