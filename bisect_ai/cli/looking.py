@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bisect_ai.cli.group import main
+from bisect_ai.cli.group import colourful, json_lines, main, remark, say, width
 from bisect_ai.cli.options import (
     file_or_revision,
     overrides_of,
@@ -16,8 +16,7 @@ from bisect_ai.cli.options import (
     run_options,
     with_range,
 )
-from bisect_ai.cli.output import check_places, deliver, notify, standpoint, store_named, write
-from bisect_ai.cli.streams import colourful, json_lines, remark, say, width
+from bisect_ai.cli.output import check_places, deliver, notify, standpoint, store_named, write, write_recommended
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.report.untrusted_text import one_line
@@ -242,10 +241,9 @@ def report(
 
     found = redact_all(read_run(store, run_id).report)
     answered = _answers_of(run_id, store, config) if options.get("html_path") else None
-    rest = [lambda: _write_rollback(run_id, store, config, options)] if options.get("rollback_path") else []
-    deliver(
-        found, options, *rest, at=standpoint(config, store=given), whole=not options.get("rollback_path"), answered=answered
-    )
+    path = options.get("rollback_path")
+    rest = [lambda: _write_rollback(run_id, store, config, path)] if path else []
+    deliver(found, options, *rest, at=standpoint(config, store=given), whole=not path, answered=answered)
 
 
 def _settings_of(store: Path, config: Path | None) -> Path:
@@ -264,18 +262,11 @@ def _answers_of(run_id: str, store: Path, config: Path | None) -> Any:
         return None
 
 
-def _write_rollback(run_id: str, store: Path, config: Path | None, options: dict[str, Any]) -> None:
+def _write_rollback(run_id: str, store: Path, config: Path | None, path: str) -> None:
     """The rollback of a stored run, from the releases that its settings file names."""
     from bisect_ai.facts.run_facts import stored_rollback
-    from bisect_ai.runs.release_writer import write_release
 
-    path = options["rollback_path"]
-    release = stored_rollback(run_id, store=store, config=_settings_of(store, config))
-    if release is None:
-        remark(f"bisect-ai: no rollback to write to {path}: the verdict recommends none")
-        return
-    write_release(release, Path(path))
-    remark(f"wrote the recommended release to {path}")
+    write_recommended(stored_rollback(run_id, store=store, config=_settings_of(store, config)), path)
 
 
 def _postmortem(

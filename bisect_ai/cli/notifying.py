@@ -22,7 +22,7 @@ from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from bisect_ai.canonical import json_object, json_or
-from bisect_ai.cli.streams import remark
+from bisect_ai.cli.group import remark
 from bisect_ai.errors import BisectError, ConfigError
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.report import payloads

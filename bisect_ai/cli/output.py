@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from bisect_ai.cli.group import colourful, remark, say, width, writes_again
 from bisect_ai.cli.options import FORMATS
-from bisect_ai.cli.streams import _writes_again, colourful, remark, say, width
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.store.artefacts import append_line, append_text, check_place, write_text
 
 if TYPE_CHECKING:
+    from bisect_ai.release.load import Release
     from bisect_ai.report.report_values import AnsweredQuery
 
 _WRITES = (
@@ -249,14 +250,19 @@ def standpoint(config: Path | str | None = None, *, store: Path | str | None = N
 
 
 def write_rollback(result: Any, options: dict[str, Any]) -> None:
-    """The recommended release as a file, when it was asked for; that there is none is said, and is no error."""
-    path = options.get("rollback_path")
-    if not path:
-        return
-    if result.recommended is None:
+    """The recommended release as a file, when it was asked for."""
+    if options.get("rollback_path"):
+        write_recommended(result.recommended, options["rollback_path"])
+
+
+def write_recommended(release: Release | None, path: str) -> None:
+    """The recommended release as a file; that there is none is said, and is no error."""
+    from bisect_ai.runs.release_writer import write_release
+
+    if release is None:
         remark(f"bisect-ai: no rollback to write to {path}: the verdict recommends none")
         return
-    result.write_rollback(path)
+    write_release(release, Path(path))
     remark(f"wrote the recommended release to {path}")
 
 
@@ -265,7 +271,7 @@ def write(path: str, text: str) -> None:
     if path == "-":
         say(text, nl=False)
     else:
-        write_text(path, text, what="the report", then=_writes_again("writes"))
+        write_text(path, text, what="the report", then=writes_again("writes"))
 
 
 def append(path: str, line: str) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from bisect_ai.cli.group import main
-from bisect_ai.cli.streams import colourful, say, width
+from bisect_ai.cli.group import colourful, main, say, width
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
 
@@ -54,7 +53,7 @@ def guide(topic: str | None) -> None:
 @main.command(short_help="Print the JSON Schema of bisect.yaml.")
 def schema() -> None:
     """Print the JSON Schema of bisect.yaml, by which editors complete and check it."""
-    from bisect_ai.cli.reference import schema_text
+    from bisect_ai.cli.starter import schema_text
 
     say(schema_text(), nl=False)
 

@@ -13,8 +13,7 @@ from jsonschema import Draft7Validator
 
 from bisect_ai.cli import main
 from bisect_ai.cli.reading import page_of
-from bisect_ai.cli.reference import SCHEMA_FILE, config_schema, reference_page
-from bisect_ai.cli.starter import demo_source, write_starter
+from bisect_ai.cli.starter import SCHEMA_FILE, config_schema, demo_source, reference_page, write_starter
 from bisect_ai.config import Config
 from tests.docs.pages import blocks
 
