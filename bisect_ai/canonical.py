@@ -123,6 +123,21 @@ def json_object(text: str | bytes, *, numbers: Numbers = "as sent") -> dict[str,
     return value if isinstance(value, dict) else None
 
 
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """A mapping as it is; an empty one for anything else that somebody sent."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list as it is; an empty one for anything else that somebody sent."""
+    return value if isinstance(value, list) else []
+
+
+def mappings_in(value: Any) -> list[Mapping[str, Any]]:
+    """The mappings of a list; none for anything else that somebody sent."""
+    return [each for each in as_list(value) if isinstance(each, Mapping)]
+
+
 def _is_deep(text: str, value: Any) -> bool:
     """Whether the value of a text is nested more than 64 deep: walked level by level, and only where brackets are that many."""
     level = [value] if text.count("[") + text.count("{") > MAX_DEPTH else []

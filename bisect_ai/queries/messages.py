@@ -125,6 +125,16 @@ def _item(each: Mapping[str, Any]) -> Iterator[Message]:
         yield {"role": "tool", "content": text_of_content(each.get("output")), "tool_call_id": each.get("call_id")}
 
 
+def question_messages(text: Any) -> list[Message]:
+    """The one message that asks a text; none where there is no text."""
+    return [{"role": "user", "content": text}] if text and isinstance(text, str) else []
+
+
+def answer_message(text: str | None) -> Message | None:
+    """The message that answers with a text; None for no answer."""
+    return None if text is None else {"role": "assistant", "content": text}
+
+
 def text_of_content(content: Any) -> str:
     """Content as text: parts joined, anything that is no text as JSON."""
     if content is None or isinstance(content, str):

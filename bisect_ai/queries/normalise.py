@@ -11,11 +11,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bisect_ai.canonical import as_list
 from bisect_ai.queries.messages import (
     QUESTION_KEYS,
     Message,
+    answer_message,
     answer_of,
     asked_at,
+    question_messages,
     question_of,
     read_messages,
     said_after,
@@ -331,7 +334,7 @@ def asked_messages(given: Any) -> list[Message]:
         return messages
     named = isinstance(found, Mapping) and any(isinstance(found.get(key), str | list | dict) for key in QUESTION_KEYS)
     question = (question_of(found) if named else None) or exchange_of(found, None).question
-    return [{"role": "user", "content": question}] if question else []
+    return question_messages(question)
 
 
 def said_message(returned: Any) -> Message | None:
@@ -340,8 +343,7 @@ def said_message(returned: Any) -> Message | None:
     if isinstance(found, Mapping) and len(found) == 1:
         ((name, held),) = found.items()
         found = held if name in ANSWER_KEYS and isinstance(held, str | Mapping) else found
-    text = None if missing(found) else answer_of(found)
-    return None if text is None else {"role": "assistant", "content": text}
+    return None if missing(found) else answer_message(answer_of(found))
 
 
 def numbers_of(listed: Any, *, cell: bool = False) -> dict[str, float]:
@@ -357,8 +359,7 @@ def documents_in(returned: Any) -> list[Any]:
     found = decoded(returned)
     if isinstance(found, Mapping):
         found = found.get("documents", found.get("output"))
-    listed = found if isinstance(found, list) else []
     return [
         {"text": each["page_content"], **each} if isinstance(each, Mapping) and "page_content" in each else each
-        for each in listed
+        for each in as_list(found)
     ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import as_mapping
 from bisect_ai.queries.formats.call_records import (
     PART,
     Call,
@@ -13,19 +14,20 @@ from bisect_ai.queries.formats.call_records import (
     Format,
     Kind,
     Made,
-    Piece,
     Span,
-    Split,
     Value,
     first,
+    left_out,
     newest,
     records,
     rest,
+    span_of,
     take,
+    tool_run,
     trace_records,
+    whole_records,
 )
 from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message
-from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.values import name_of, names_of
 
 ROW = {
@@ -52,27 +54,17 @@ def _is_braintrust(_path: str, value: Value) -> bool:
     return len(marks) >= 2 and bool({"input", "scores", "output"} & set(value))
 
 
-def _split_braintrust() -> Split:
-    def split(_path: str, value: Value) -> Iterator[Piece]:
-        trace = first(value, ("root_span_id", "id"))
-        yield Piece(str(trace) if trace else None, value)
-
-    return split
-
-
 def _braintrust_records(values: Sequence[Value]) -> Iterator[Made]:
     rows, repeats = newest(values, "id", "_xact_id")
-    yield from (Made(None, DUPLICATE) for _ in range(repeats))
     scoring = [row for row in rows if first(row, ("span_attributes.purpose", "span_attributes.type")) in SCORING]
-    yield from (Made(None, PART) for _ in scoring)
+    yield from [*repeats, *left_out(len(scoring), PART)]
     yield from trace_records([_braintrust_span(row) for row in rows if row not in scoring], lambda _: BRAINTRUST_ROWS)
 
 
 def _braintrust_span(row: Value) -> Span:
     above = first(row, ("span_parents",))
     parent = above[0] if isinstance(above, list) and above else None
-    found = take(row, ROW)
-    return {"id": "", **found, "id_of_span": row.get("span_id"), "parent": parent, "attributes": row, "events": []}
+    return {**span_of(row, ROW), "id_of_span": row.get("span_id"), "parent": parent}
 
 
 def _braintrust_kind(span: Span) -> Kind:
@@ -86,14 +78,10 @@ def _braintrust_call(span: Span) -> Call:
         name_of(span["id"]),
         span.get("start"),
         asked_messages(first(row, ("input",))),
-        _said_in_braintrust(row),
+        None if row.get("error") else said_message(row.get("output")),
         fields={**fields, "versions": {"model": name_of(fields["model"])} if "model" in fields else {}},
         extra={name: each for name, each in rest(row, ROW, CONTENT).items() if name not in (*SHARED, *ROW, *FIELDS)},
     )
-
-
-def _said_in_braintrust(row: Value) -> Any:
-    return None if row.get("error") else said_message(row.get("output"))
 
 
 def _braintrust_documents(span: Span) -> list[Any]:
@@ -101,36 +89,21 @@ def _braintrust_documents(span: Span) -> list[Any]:
 
 
 def _braintrust_tool(span: Span) -> dict[str, Any] | None:
-    given, returned = (first(span["attributes"], (name,)) for name in ("input", "output"))
-    return {"name": span["name"], "arguments": given, "result": returned} if span.get("name") else None
+    return tool_run(span, *(first(span["attributes"], (name,)) for name in ("input", "output")))
 
 
 def _shared_by_braintrust(span: Span) -> dict[str, Any]:
     row = span["attributes"]
     scores = {} if row.get("error") else numbers_of(first(row, ("scores",)), cell=True)
-    known = names_of(take(row, SHARED), "reference")
-    return {**known, **({"scores": scores} if scores else {})}
+    return {**names_of(take(row, SHARED), "reference"), "scores": scores}
 
 
-def _asked_in_braintrust(span: Span) -> tuple[Any, str | None]:
-    said = _said_in_braintrust(span["attributes"])
-    return asked_messages(first(span["attributes"], ("input",))), None if said is None else said["content"]
-
-
-BRAINTRUST_ROWS = Dialect(
-    lambda _: True,
-    _braintrust_kind,
-    _braintrust_call,
-    _braintrust_documents,
-    _braintrust_tool,
-    _shared_by_braintrust,
-    _asked_in_braintrust,
-)
+BRAINTRUST_ROWS = Dialect(_braintrust_kind, _braintrust_call, _braintrust_documents, _braintrust_tool, _shared_by_braintrust)
 BRAINTRUST = Format(
     "braintrust",
     frozenset({"item", "events.item", "data.item", "rows.item", ""}),
     _is_braintrust,
-    _split_braintrust,
+    whole_records(lambda row: first(row, ("root_span_id", "id"))),
     _braintrust_records,
 )
 
@@ -150,33 +123,20 @@ def _suits_call(_path: str, value: Value) -> bool:
     return {"op_name", "inputs"} <= set(value) and "started_at" in value
 
 
-def _split_calls() -> Split:
-    def split(_path: str, value: Value) -> Iterator[Piece]:
-        trace = first(value, ("trace_id", "id"))
-        yield Piece(str(trace) if trace else None, value)
-
-    return split
-
-
 def _build_calls(values: Sequence[Value]) -> Iterator[Made]:
     rows, repeats = newest(values, "id", "ended_at")
-    yield from (Made(None, DUPLICATE) for _ in range(repeats))
+    yield from repeats
     examples = [row for row in rows if EXAMPLE in name_of(row.get("op_name"))]
     if not examples:
-        yield from trace_records([_call_span(row) for row in rows], lambda _: WEAVE_CALLS)
+        yield from trace_records([span_of(row, CALL) for row in rows], lambda _: WEAVE_CALLS)
         return
     yield from records([_braintrust_example(row) for row in examples])
-    yield from (Made(None, PART) for _ in range(len(rows) - len(examples)))
-
-
-def _call_span(row: Value) -> Span:
-    return {"id": "", **take(row, CALL), "attributes": row, "events": []}
+    yield from left_out(len(rows) - len(examples), PART)
 
 
 def _braintrust_example(row: Value) -> Call:
     """One example of an evaluation: its question, the model's answer and the scores."""
-    output = first(row, ("output",))
-    output = output if isinstance(output, Mapping) else {}
+    output = as_mapping(first(row, ("output",)))
     example = first(row, ("inputs.example",))
     example = dict(example) if isinstance(example, Mapping) else {"input": example}
     scores = first({"scores": output.get("scores")}, ("scores",))
@@ -199,17 +159,16 @@ def _braintrust_example(row: Value) -> Call:
 
 def _flat_scores(scores: Any) -> dict[str, float]:
     """Scores by name; a scorer that gives several has them as `scorer.name`."""
-    listed = scores.items() if isinstance(scores, Mapping) else ()
     flat = {}
-    for name, each in listed:
+    for name, each in as_mapping(scores).items():
         inner = {f"{name}.{key}": value for key, value in each.items()} if isinstance(each, Mapping) else {str(name): each}
         flat.update(inner)
     return numbers_of(flat)
 
 
 def _weave_kind(span: Span) -> Kind:
-    inputs = first(span["attributes"], ("inputs",))
-    return "call" if isinstance(inputs, Mapping) and isinstance(inputs.get("messages"), list) and "model" in inputs else "other"
+    inputs = as_mapping(first(span["attributes"], ("inputs",)))
+    return "call" if isinstance(inputs.get("messages"), list) and "model" in inputs else "other"
 
 
 def _weave_call(span: Span) -> Call:
@@ -229,16 +188,11 @@ def _weave_call(span: Span) -> Call:
     )
 
 
-def _weave_asked(span: Span) -> tuple[Any, str | None]:
-    call = _weave_call(span)
-    return list(call.messages), None if call.answer is None else call.answer["content"]
-
-
-def _nothing_of_braintrust(_span: Span) -> Any:
-    return None
-
-
-WEAVE_CALLS = Dialect(
-    lambda _: True, _weave_kind, _weave_call, lambda _: [], _nothing_of_braintrust, lambda _: {}, _weave_asked
+WEAVE_CALLS = Dialect(_weave_kind, _weave_call, lambda _: [], lambda _: None, lambda _: {})
+WEAVE = Format(
+    "weave",
+    frozenset({"item", "calls.item", "data.item", ""}),
+    _suits_call,
+    whole_records(lambda row: first(row, ("trace_id", "id"))),
+    _build_calls,
 )
-WEAVE = Format("weave", frozenset({"item", "calls.item", "data.item", ""}), _suits_call, _split_calls, _build_calls)

@@ -15,8 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from bisect_ai.queries.messages import Message, asked_at, last_user, question_of, said_after, text_of_content, tool_results
-from bisect_ai.queries.sample import NO_INPUT
+from bisect_ai.queries.messages import (
+    Message,
+    answer_message,
+    asked_at,
+    last_user,
+    question_messages,
+    question_of,
+    said_after,
+    text_of_content,
+    tool_results,
+)
+from bisect_ai.queries.sample import DUPLICATE, NO_INPUT
 from bisect_ai.queries.values import embedded, missing
 
 # Our field -> their fields, the first that is there counts; dots reach into nested ones.
@@ -50,7 +60,7 @@ class Format:
     parts: frozenset[str]
     suits: Callable[[str, Value], bool]
     split: Callable[[], Split]
-    build: Callable[[Sequence[Value]], Iterator[Made]]
+    build: Callable[[Sequence[Value]], Iterable[Made]]
     # Reads a file that is neither JSON, JSONL, CSV nor Parquet; None: it is one of these.
     open: Callable[[Path], Iterator[tuple[str, Value]] | None] = lambda _: None
     # Those of `parts` that say something of the records after them, but do not make a file one of this format.
@@ -64,6 +74,21 @@ class Format:
         return self.parts - self.headers - {""}
 
 
+def whole_records(group: Callable[[Value], Any], *, local: bool = False) -> Callable[[], Split]:
+    """A `split` whose values are records as they stand, each in the group of that name; by itself where it has none."""
+
+    def split(_path: str, value: Value) -> Iterator[Piece]:
+        name = group(value)
+        yield Piece(str(name) if name else None, value, local)
+
+    return lambda: split
+
+
+def each_alone(call: Callable[[Value], Call]) -> Callable[[Sequence[Value]], Iterator[Made]]:
+    """A `build` that makes one record of each value."""
+    return lambda values: (made for value in values for made in records([call(value)]))
+
+
 def reach(value: Any, path: str) -> Any:
     """The value at a dotted path, JSON text on the way parsed; a key that itself has dots comes first. None for none."""
     if not isinstance(value, Mapping):
@@ -74,37 +99,37 @@ def reach(value: Any, path: str) -> Any:
     return reach(embedded(value.get(head)), rest) if rest else None
 
 
-def first(value: Value, paths: Iterable[str]) -> Any:
+def first(value: Mapping[str, Any], paths: Iterable[str]) -> Any:
     """The first of the paths that holds anything; JSON text is parsed."""
     return next((embedded(found) for path in paths if not missing(found := reach(value, path))), None)
 
 
-def raw(value: Value, paths: Iterable[str]) -> Any:
+def raw(value: Mapping[str, Any], paths: Iterable[str]) -> Any:
     """The first of the paths that holds anything, a text as it is. None for none."""
     return next((found for path in paths if not missing(found := reach(value, path))), None)
 
 
-def take(value: Value, table: Table) -> Value:
+def take(value: Mapping[str, Any], table: Table) -> Value:
     """Our fields as the table finds them; those that are not there are left out."""
     found = {ours: first(value, theirs) for ours, theirs in table.items()}
     return {ours: each for ours, each in found.items() if each is not None}
 
 
-def rest(value: Value, *tables: Table) -> Value:
+def rest(value: Mapping[str, Any], *tables: Table) -> Value:
     """What no table reads as a whole: unknown fields, kept under their own names."""
     known = {path for table in tables for theirs in table.values() for path in theirs}
     return {name: each for name, each in value.items() if name not in known and not missing(each)}
 
 
-def newest(values: Sequence[Value], key: str, stamp: str) -> tuple[list[Value], int]:
-    """The values with only the newest of each `key` kept, by `stamp`; and how many were left out."""
+def newest(values: Sequence[Value], key: str, stamp: str) -> tuple[list[Value], list[Made]]:
+    """The values with only the newest of each `key` kept, by `stamp`; and the others, as duplicates."""
     kept: dict[str, Value] = {}
     for number, value in enumerate(values):
         name = str(value.get(key) or f"#{number}")
         before = kept.get(name)
         if before is None or str(value.get(stamp) or "") >= str(before.get(stamp) or ""):
             kept[name] = value
-    return list(kept.values()), len(values) - len(kept)
+    return list(kept.values()), left_out(len(values) - len(kept), DUPLICATE)
 
 
 _TIME = re.compile(r"[T_](\d\d)-?(\d\d)-?(\d\d)")  # a time in the name of a file, which may hold no colon
@@ -134,6 +159,11 @@ class Made(NamedTuple):
 
     record: dict[str, Any] | None
     reason: str = ""
+
+
+def left_out(number: int, reason: str) -> list[Made]:
+    """So many records of the source that are no query records, for one reason."""
+    return [Made(None, reason)] * number
 
 
 @dataclass(frozen=True)
@@ -238,15 +268,31 @@ CONTEXT = (
 class Dialect:
     """How one producer names things on a span."""
 
-    suits: Callable[[Span], bool]
     kind: Callable[[Span], Kind]
     call: Callable[[Span], Call]
     documents: Callable[[Span], list[Any]]
     tool: Callable[[Span], dict[str, Any] | None]
     # Fields of the whole trace that a span of it has: scores, cluster, release.
     shared: Callable[[Span], dict[str, Any]]
-    # What went into a span that is no model call, and the text of what came out.
-    asked: Callable[[Span], tuple[Any, str | None]]
+    # What went into a span that is no model call, and the text of what came out; None: the same as for a call.
+    asked: Callable[[Span], tuple[Any, str | None]] | None = None
+
+    def exchange(self, span: Span) -> tuple[Any, str | None]:
+        """What went into a span, and the text of what came out."""
+        if self.asked is not None:
+            return self.asked(span)
+        call = self.call(span)
+        return list(call.messages), None if call.answer is None else call.answer["content"]
+
+
+def span_of(row: Value, table: Table) -> Span:
+    """A row of a table of spans as a span; its attributes are the row."""
+    return {"id": "", **take(row, table), "attributes": row, "events": []}
+
+
+def tool_run(span: Span, given: Any, returned: Any) -> dict[str, Any] | None:
+    """The run of a tool that a span tells of; None where the span has no name."""
+    return {"name": span["name"], "arguments": given, "result": returned} if span.get("name") else None
 
 
 @dataclass(frozen=True)
@@ -266,12 +312,11 @@ def trace_records(spans: Sequence[Span], dialect_of: Callable[[Span], Dialect]) 
     rooted = _rooted(seen, calls, shared)
     if rooted is not None:
         yield Made(rooted)
-        yield from (Made(None, PART) for _ in range(len(spans) - 1))
+        yield from left_out(len(spans) - 1, PART)
         return
     made = list(records(calls, shared))
     yield from made
-    idle = PART if any(each.record for each in made) else NOT_ASKED
-    yield from (Made(None, idle) for _ in range(len(spans) - len(calls)))
+    yield from left_out(len(spans) - len(calls), PART if any(each.record for each in made) else NOT_ASKED)
 
 
 def _shared_by_spans(seen: Sequence[Seen]) -> dict[str, Any]:
@@ -292,18 +337,17 @@ def _rooted(seen: Sequence[Seen], calls: Sequence[Call], shared: Mapping[str, An
     root = _root(seen)
     if root is None or root.kind != "other":
         return None
-    given, answer = root.dialect.asked(root.span)
+    given, answer = root.dialect.exchange(root.span)
     question = question_of(given)
     if question is None or any(last_user(call.messages) == question for call in calls):
         return None
     inner = next((call for call in reversed(calls) if question in (last_user(call.messages) or "")), None)
     context = inner or (calls[-1] if calls else Call(""))
     history = [each for each in context.messages[:-1] if each["role"] in ("user", "assistant")] if inner else []
-    asked: Message = {"role": "user", "content": question}
     own = root.dialect.call(root.span)
     fields = {**{name: context.fields[name] for name in CONTEXT if name in context.fields}, **own.fields}
-    spoken: Message | None = None if answer is None else {"role": "assistant", "content": answer}
-    call = replace(own, messages=[*history, asked], answer=spoken, fields=fields)
+    messages = [*history, *question_messages(question)]
+    call = replace(own, messages=messages, answer=answer_message(answer), fields=fields)
     return None if problem_of(call) else record_of(call, calls[:-1], {**shared, "traced_calls": len(calls)})
 
 

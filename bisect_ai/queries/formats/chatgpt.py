@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bisect_ai.queries.formats.call_records import Call, Format, Made, Piece, Split, Value, records
+from bisect_ai.canonical import as_mapping
+from bisect_ai.queries.formats.call_records import Call, Format, Value, each_alone, whole_records
 from bisect_ai.queries.messages import Message, asked_at, read_messages
 from bisect_ai.queries.values import name_of
 
@@ -15,25 +16,12 @@ _MEDIA = {"image_asset_pointer": "image", "audio_asset_pointer": "audio", "real_
 
 
 def _is_chatgpt(_path: str, value: Value) -> bool:
-    tree = value.get("mapping")
-    nodes = list(tree.values())[:3] if isinstance(tree, Mapping) else []
+    nodes = list(as_mapping(value.get("mapping")).values())[:3]
     return bool(nodes) and all(isinstance(each, Mapping) and {"message", "parent"} <= set(each) for each in nodes)
 
 
-def _split_chatgpt() -> Split:
-    def split(_path: str, value: Value) -> Iterator[Piece]:
-        yield Piece(None, value)
-
-    return split
-
-
-def _chatgpt_records(values: Sequence[Value]) -> Iterator[Made]:
-    yield from (made for value in values for made in records([_chatgpt_call(value)]))
-
-
 def _chatgpt_call(value: Value) -> Call:
-    tree = value.get("mapping")
-    spoken = list(_branch(tree if isinstance(tree, Mapping) else {}, value.get("current_node")))
+    spoken = list(_branch(as_mapping(value.get("mapping")), value.get("current_node")))
     messages, last = list[Message](), dict[str, Any]()
     for each in spoken:
         read = read_messages([each]) or []
@@ -58,7 +46,7 @@ def _branch(tree: Mapping[str, Any], leaf: Any) -> Iterator[dict[str, Any]]:
     found, seen = list[dict[str, Any]](), set[str]()
     while isinstance(at, str) and at in tree and at not in seen:  # a hostile tree may have circles
         seen.add(at)
-        node = tree[at] if isinstance(tree[at], Mapping) else {}
+        node = as_mapping(tree[at])
         message = node.get("message")
         if isinstance(message, Mapping) and (spoken := _spoken_message(message)) is not None:
             found.append(spoken)
@@ -71,7 +59,7 @@ def _spoken_message(message: Mapping[str, Any]) -> dict[str, Any] | None:
     content, details = message.get("content"), message.get("metadata")
     if not isinstance(content, Mapping) or str(content.get("content_type")) in _UNSAID:
         return None
-    if isinstance(details, Mapping) and details.get("is_visually_hidden_from_conversation"):
+    if as_mapping(details).get("is_visually_hidden_from_conversation"):
         return None
     parts = content.get("parts") if isinstance(content.get("parts"), list) else [content.get("text") or content.get("result")]
     known = [_plain_part(part) for part in parts or () if part]
@@ -87,4 +75,5 @@ def _plain_part(part: Any) -> Any:
     return {**part, "type": _MEDIA.get(kind, kind or "part")}
 
 
-CHATGPT = Format("chatgpt", frozenset({"item", "conversations.item", ""}), _is_chatgpt, _split_chatgpt, _chatgpt_records)
+PARTS = frozenset({"item", "conversations.item", ""})
+CHATGPT = Format("chatgpt", PARTS, _is_chatgpt, whole_records(lambda _: None), each_alone(_chatgpt_call))

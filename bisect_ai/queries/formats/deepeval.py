@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+from bisect_ai.canonical import as_list, as_mapping, mappings_in
 from bisect_ai.queries.documents import NoObject
 from bisect_ai.queries.formats.call_records import (
     Call,
     Format,
-    Made,
     Piece,
     Split,
     Value,
+    each_alone,
     first,
     raw,
-    records,
     rest,
     stamp_of,
     take,
@@ -47,41 +47,33 @@ SAMPLE = {"user_input", "response", "retrieved_contexts", "reference", "referenc
 
 
 def _is_deepeval(_path: str, value: Value) -> bool:
-    inner = value.get("testRunData", value)
-    return isinstance(inner, Mapping) and any(isinstance(inner.get(name), list) for name in CASES)
+    inner = as_mapping(value.get("testRunData", value))
+    return any(isinstance(inner.get(name), list) for name in CASES)
 
 
 def _split_deepeval() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
-        run: Any = value.get("testRunData", value)
-        run = run if isinstance(run, Mapping) else {}
+        run = as_mapping(value.get("testRunData", value))
         head = {name: each for name, each in run.items() if not isinstance(each, list)}
         for name in (*CASES, "conversationalTestCases", "conversational_test_cases"):
-            cases = run.get(name)
-            for number, case in enumerate(cases if isinstance(cases, list) else ()):
+            for number, case in enumerate(as_list(run.get(name))):
                 yield Piece(None, {"row": case, "run": head, "number": number} if isinstance(case, dict) else NoObject())
 
     return split
-
-
-def _deepeval_records(values: Sequence[Value]) -> Iterator[Made]:
-    for value in values:
-        yield from records([_deepeval_call(value["row"], value["run"], value["number"])])
 
 
 # What a case is said to have come to, also where each of its metrics failed: then it says nothing of the answer.
 VERDICT = ("success",)
 
 
-def _deepeval_call(case: Value, run: Value, number: int) -> Call:
-    hyper = run.get("hyperparameters")
-    versions = (
-        {str(name): text_of(each) for name, each in hyper.items() if not missing(each)} if isinstance(hyper, Mapping) else {}
-    )
+def _deepeval_call(value: Value) -> Call:
+    case, run = value["row"], value["run"]
+    hyper = as_mapping(run.get("hyperparameters"))
+    versions = {str(name): text_of(each) for name, each in hyper.items() if not missing(each)}
     turns = read_messages(case.get("turns"))
     scores = _deepeval_scores(first(case, METRICS), case.get("success"))
     return Call(
-        f"{name_of(case.get('name')) or 'case'}-{name_of(case.get('order')) or number}",
+        f"{name_of(case.get('name')) or 'case'}-{name_of(case.get('order')) or value['number']}",
         None,
         turns or asked_messages(case.get("input")),
         said_message(raw(case, OUTPUT)),
@@ -99,27 +91,31 @@ def _deepeval_call(case: Value, run: Value, number: int) -> Call:
 
 
 def _deepeval_tools(called: Any) -> list[dict[str, Any]]:
-    listed = [each for each in called if isinstance(each, Mapping)] if isinstance(called, list) else []
     return [
         {
             "name": each.get("name"),
             "arguments": each.get("inputParameters", each.get("input_parameters")) or {},
             **({"result": each["output"]} if each.get("output") is not None else {}),
         }
-        for each in listed
+        for each in mappings_in(called)
     ]
 
 
 def _deepeval_scores(metrics: Any, success: Any) -> dict[str, float]:
     """The metrics' scores; a metric that failed has none, and a case with one neither passed nor failed."""
-    listed = [each for each in metrics if isinstance(each, Mapping)] if isinstance(metrics, list) else []
+    listed = mappings_in(metrics)
     sound = {name_of(each.get("name")): each.get("score") for each in listed if not each.get("error")}
     passed = {"success": success} if isinstance(success, bool) and len(sound) == len(listed) else {}
     return numbers_of({**sound, **passed})
 
 
 DEEPEVAL = Format(
-    "deepeval", frozenset({""}), _is_deepeval, _split_deepeval, _deepeval_records, named=lambda file: stamp_of(file, STAMP)
+    "deepeval",
+    frozenset({""}),
+    _is_deepeval,
+    _split_deepeval,
+    each_alone(_deepeval_call),
+    named=lambda file: stamp_of(file, STAMP),
 )
 
 
@@ -136,23 +132,21 @@ def _split_samples() -> Split:
     return split
 
 
-def _build_samples(values: Sequence[Value]) -> Iterator[Made]:
-    for value in values:
-        row = value["row"]
-        scores = {name: each for name, each in row.items() if name not in SAMPLE and not isinstance(each, list | dict)}
-        call = Call(
-            name_of(row.get("id")) or f"row-{value['number']}",
-            None,
-            asked_messages(row["user_input"]) if row.get("user_input") else [],
-            said_message(row.get("response")),
-            fields={
-                "documents": documents_of(row.get("retrieved_contexts")),
-                "reference": row.get("reference"),
-                "scores": numbers_of({name: each for name, each in scores.items() if name != "id"}, cell=True),
-            },
-            extra={name: each for name, each in row.items() if name not in SAMPLE and name not in ("id", "scores")},
-        )
-        yield from records([call])
+def _ragas_sample(value: Value) -> Call:
+    row = value["row"]
+    others = {name: each for name, each in row.items() if name not in SAMPLE and name != "id"}
+    return Call(
+        name_of(row.get("id")) or f"row-{value['number']}",
+        None,
+        asked_messages(row["user_input"]) if row.get("user_input") else [],
+        said_message(row.get("response")),
+        fields={
+            "documents": documents_of(row.get("retrieved_contexts")),
+            "reference": row.get("reference"),
+            "scores": numbers_of({k: each for k, each in others.items() if not isinstance(each, list | dict)}, cell=True),
+        },
+        extra={name: each for name, each in others.items() if name != "scores"},
+    )
 
 
-RAGAS = Format("ragas", frozenset({"item", "data.item", ""}), _suits_sample, _split_samples, _build_samples)
+RAGAS = Format("ragas", frozenset({"item", "data.item", ""}), _suits_sample, _split_samples, each_alone(_ragas_sample))

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import as_list, as_mapping, mappings_in
 from bisect_ai.queries.formats.call_records import Call, Dialect, Kind, Span, first, raw, rest, take
-from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages, text_of_content
+from bisect_ai.queries.messages import (
+    Message,
+    answer_message,
+    answer_of,
+    question_messages,
+    question_of,
+    read_messages,
+    text_of_content,
+)
 from bisect_ai.queries.normalise import TRUNCATED
 from bisect_ai.queries.values import embedded, name_of, names_of, unquoted
 
@@ -18,8 +27,7 @@ def attributes(listed: Any) -> dict[str, Any]:
     """`[{key, value}]` as a mapping; a mapping (some exporters write one) as it is."""
     if isinstance(listed, Mapping):
         return {str(key): any_value(value) for key, value in listed.items()}
-    pairs = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
-    return {str(each.get("key")): any_value(each.get("value")) for each in pairs}
+    return {str(each.get("key")): any_value(each.get("value")) for each in mappings_in(listed)}
 
 
 def any_value(value: Any) -> Any:
@@ -30,15 +38,14 @@ def any_value(value: Any) -> Any:
     if kind == "intValue":
         return int(held) if str(held).lstrip("-").isdecimal() and len(str(held)) < 20 else held
     if kind == "arrayValue":
-        return [any_value(each) for each in _attribute_list(held, "values")]
+        return [any_value(each) for each in _listed_values(held)]
     if kind == "kvlistValue":
-        return attributes(_attribute_list(held, "values"))
+        return attributes(_listed_values(held))
     return held if kind in ("stringValue", "boolValue", "doubleValue", "bytesValue") else value
 
 
-def _attribute_list(held: Any, name: str) -> list[Any]:
-    found = held.get(name) if isinstance(held, Mapping) else held
-    return found if isinstance(found, list) else []
+def _listed_values(held: Any) -> list[Any]:
+    return as_list(held.get("values") if isinstance(held, Mapping) else held)
 
 
 def unflatten(flat: Mapping[str, Any], prefix: str) -> Any:
@@ -157,8 +164,7 @@ def _genai_call(span: Span) -> Call:
     table = {**FIELDS, **{name: (f"gen_ai.request.{name}",) for name in PARAMS}}
     fields = take(found, FIELDS)
     params = take(found, {name: (f"gen_ai.request.{name}",) for name in PARAMS})
-    apart = first(found, ("langfuse.observation.model.parameters",))
-    params = params or (dict(apart) if isinstance(apart, Mapping) else {})
+    params = params or dict(as_mapping(first(found, ("langfuse.observation.model.parameters",))))
     known = flattened(found, "gen_ai.prompt", "gen_ai.completion", "llm.request.functions")
     extra = rest({k: v for k, v in found.items() if k not in known}, table, USAGE, {"": (*INPUT, *OUTPUT, *AI_OUTPUT, SYSTEM)})
     functions = unflatten(found, "llm.request.functions")
@@ -193,8 +199,7 @@ def _with_details(span: Span) -> dict[str, Any]:
     found = dict(span["attributes"])
     for event in span.get("events") or ():
         if event["name"] == DETAILS:
-            body = event.get("body")
-            found = {**found, **event["attributes"], **(body if isinstance(body, Mapping) else {})}
+            found = {**found, **event["attributes"], **as_mapping(event.get("body"))}
     return found
 
 
@@ -206,11 +211,8 @@ def _genai_messages(found: Mapping[str, Any], span: Span) -> list[Message]:
             return [*instructions, *messages]
     if messages := _event_messages(span):
         return messages
-    logged = first(dict(found), INPUT[1:])
-    if messages := read_messages(logged):
-        return messages
-    question = question_of(unquoted(logged))
-    return [{"role": "user", "content": question}] if question else []
+    logged = first(found, INPUT[1:])
+    return read_messages(logged) or question_messages(question_of(unquoted(logged)))
 
 
 def _event_messages(span: Span) -> list[Message]:
@@ -248,14 +250,13 @@ def _genai_answer(found: Mapping[str, Any], span: Span) -> Message | None:
             said := read_messages(event["attributes"].get("gen_ai.completion"))
         ):
             return said[-1]
-    text = _genai_output(found)
-    return None if text is None else {"role": "assistant", "content": text}
+    return answer_message(_genai_output(found))
 
 
 def _genai_output(found: Mapping[str, Any]) -> str | None:
     """The text of what came out of a span: a text as JSON, or as it is."""
-    plain = raw(dict(found), AI_OUTPUT)
-    return answer_of(raw(dict(found), OUTPUT), encoded=True) if plain is None else answer_of(plain)
+    plain = raw(found, AI_OUTPUT)
+    return answer_of(raw(found, OUTPUT), encoded=True) if plain is None else answer_of(plain)
 
 
 def _cut_genai(found: Mapping[str, Any]) -> str:
@@ -265,8 +266,7 @@ def _cut_genai(found: Mapping[str, Any]) -> str:
 
 
 def _genai_documents(span: Span) -> list[Any]:
-    found = first(span["attributes"], DOCUMENTS)
-    return found if isinstance(found, list) else []
+    return as_list(first(span["attributes"], DOCUMENTS))
 
 
 def _genai_tool(span: Span) -> dict[str, Any] | None:
@@ -287,15 +287,11 @@ def _shared_by_genai(span: Span) -> dict[str, Any]:
         if event["name"] == EVALUATION and name and isinstance(value, int | float):
             scores[str(name)] = value
     found = take({**span.get("resource", {}), **span["attributes"]}, SHARED)
-    return {**names_of(found), **({"scores": scores} if scores else {})}
+    return {**names_of(found), "scores": scores}
 
 
 def _asked_in_genai(span: Span) -> tuple[Any, str | None]:
     return unquoted(first(span["attributes"], INPUT)), _genai_output(span["attributes"])
 
 
-def _is_genai(span: Span) -> bool:
-    return any(key.startswith(("gen_ai.", "traceloop.", "langfuse.", "ai.")) for key in span["attributes"])
-
-
-GENAI = Dialect(_is_genai, _genai_kind, _genai_call, _genai_documents, _genai_tool, _shared_by_genai, _asked_in_genai)
+GENAI = Dialect(_genai_kind, _genai_call, _genai_documents, _genai_tool, _shared_by_genai, _asked_in_genai)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import BadRecord, parse_json
+from bisect_ai.canonical import BadRecord, as_list, as_mapping, parse_json
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.formats.call_records import (
     FRAGMENT,
@@ -23,13 +23,25 @@ from bisect_ai.queries.formats.call_records import (
     Piece,
     Split,
     Value,
+    each_alone,
     first,
+    left_out,
     records,
     rest,
     stamp_of,
     take,
+    whole_records,
 )
-from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, asked_at, read_messages, tool_results
+from bisect_ai.queries.messages import (
+    QUESTION_KEYS,
+    Message,
+    answer_message,
+    answer_of,
+    asked_at,
+    question_messages,
+    read_messages,
+    tool_results,
+)
 from bisect_ai.queries.normalise import MAX_SCORE, asked_messages, numbers_of, said_message, score_of
 from bisect_ai.queries.sample import OLD_PROMPT
 from bisect_ai.queries.unpack import MAX_RATIO, damage, member_stream
@@ -47,13 +59,6 @@ def _is_harness(_path: str, value: Value) -> bool:
     return {"doc_id", "doc"} <= set(value) and bool({"resps", "filtered_resps"} & set(value))
 
 
-def _split_harness() -> Split:
-    def split(_path: str, value: Value) -> Iterator[Piece]:
-        yield Piece(f"{value.get('task_name')}-{value.get('doc_id')}", value, local=True)
-
-    return split
-
-
 def _harness_records(values: Sequence[Value]) -> Iterator[Made]:
     top = values[0]
     messages, is_old = _asked_in_harness(top)
@@ -65,7 +70,7 @@ def _harness_records(values: Sequence[Value]) -> Iterator[Made]:
     fields = {"scores": scores, "reference": top.get("target"), OLD_PROMPT: is_old or None, "run_name": top.get("task_name")}
     extra = rest(top, {"": ("resps", "filtered_resps", "filter", "arguments", *scores)})
     yield from records([Call(name_of(top.get("doc_id")), None, messages, _said_in_harness(top), fields=fields, extra=extra)])
-    yield from (Made(None, PART) for _ in values[1:])
+    yield from left_out(len(values) - 1, PART)
 
 
 def _harness_metrics(value: Value) -> Sequence[str]:
@@ -76,7 +81,7 @@ def _harness_metrics(value: Value) -> Sequence[str]:
 def _asked_in_harness(value: Value) -> tuple[list[Message], bool]:
     """The document's question where it is inside the rendered prompt; else that, with a mark that it is one."""
     doc, prompt = value.get("doc"), _harness_prompt(value)
-    named = [doc[name] for name in QUESTION_KEYS if isinstance(doc.get(name), str)] if isinstance(doc, Mapping) else []
+    named = [text for name in QUESTION_KEYS if isinstance(text := as_mapping(doc).get(name), str)]
     question = next((text for text in named if text.strip() and (prompt is None or text.strip() in prompt)), None)
     if question is not None or prompt is None:
         return asked_messages(question or doc), False
@@ -106,7 +111,12 @@ def _is_harness_number(text: str) -> bool:
 
 
 LM_EVAL = Format(
-    "lm_eval", frozenset({""}), _is_harness, _split_harness, _harness_records, named=lambda file: stamp_of(file, NAMED)
+    "lm_eval",
+    frozenset({""}),
+    _is_harness,
+    whole_records(lambda row: f"{row.get('task_name')}-{row.get('doc_id')}", local=True),
+    _harness_records,
+    named=lambda file: stamp_of(file, NAMED),
 )
 
 EVENT = {"run_id", "event_id", "sample_id", "type", "data"}
@@ -135,7 +145,7 @@ def _build_events(values: Sequence[Value]) -> Iterator[Made]:
         yield from (Made(None, FRAGMENT if row.get("sample_id") else PART) for row in rows)
         return
     yield from records([_harness_sample(asked, rows, values[0]["run"])])
-    yield from (Made(None, PART) for _ in rows[1:])
+    yield from left_out(len(rows) - 1, PART)
 
 
 def _harness_sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
@@ -151,8 +161,8 @@ def _harness_sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
         grades |= {name: each for name, each in correct.items() if isinstance(each, bool | int | float)}
         reference = told.get("expected", reference)
     sampled = data.get("sampled")
-    models = first(spec, ("completion_fns",))
-    model = models[0] if isinstance(models, list) and models else data.get("model")
+    models = as_list(first(spec, ("completion_fns",)))
+    model = models[0] if models else data.get("model")
     return Call(
         name_of(asked.get("sample_id")),
         asked.get("created_at"),
@@ -255,11 +265,6 @@ def _split_inspect() -> Split:
     return split
 
 
-def _inspect_records(values: Sequence[Value]) -> Iterator[Made]:
-    for value in values:
-        yield from records([_inspect_call(_attached(value["sample"], value["sample"].get("attachments")), value["eval"])])
-
-
 def _attached(value: Any, attachments: Any) -> Any:
     """The value with every `attachment://` text replaced by what it stands for."""
     if isinstance(value, str) and value.startswith(ATTACHED) and isinstance(attachments, Mapping):
@@ -271,8 +276,9 @@ def _attached(value: Any, attachments: Any) -> Any:
     return value
 
 
-def _inspect_call(sample: Value, task: Value) -> Call:
-    fields, own = take(task, EVAL), take(sample, SAMPLE)
+def _inspect_call(value: Value) -> Call:
+    sample = _attached(value["sample"], value["sample"].get("attachments"))
+    fields, own = take(value["eval"], EVAL), take(sample, SAMPLE)
     spoken = read_messages(sample.get("messages")) or []
     asked = _asked_in_inspect(sample, spoken)
     output = sample.get("output")
@@ -282,8 +288,8 @@ def _inspect_call(sample: Value, task: Value) -> Call:
     return Call(
         f"{sample_id}-epoch-{name_of(own.get('epoch'))}" if sample_id else "",
         own.get("at"),
-        spoken[: asked + 1] or read_messages(sample.get("input")) or _inspect_text(sample.get("input")),
-        None if answer is None else {"role": "assistant", "content": answer},
+        spoken[: asked + 1] or read_messages(sample.get("input")) or question_messages(sample.get("input")),
+        answer_message(answer),
         fields={
             **fields,
             **{name: each for name, each in own.items() if name not in ("id", "at")},
@@ -298,8 +304,7 @@ def _inspect_call(sample: Value, task: Value) -> Call:
 
 def _asked_in_inspect(sample: Value, spoken: Sequence[Message]) -> int:
     """The index of the question: the last user message before the model first answered; solvers may add some to the input."""
-    logged = sample.get("messages") if isinstance(sample.get("messages"), list) else []
-    sources = [each.get("source") if isinstance(each, Mapping) else None for each in logged or ()]
+    sources = [as_mapping(each).get("source") for each in as_list(sample.get("messages"))]
     end = len(spoken)
     if len(sources) == len(spoken) and any(sources):
         made = (i for i, each in enumerate(spoken) if each["role"] == "assistant" and sources[i] != "input")
@@ -310,13 +315,9 @@ def _asked_in_inspect(sample: Value, spoken: Sequence[Message]) -> int:
     return -1 if (found := asked_at(spoken)) is None else found
 
 
-def _inspect_text(value: Any) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": value}] if isinstance(value, str) and value else []
-
-
 def _inspect_scores(scores: Any) -> dict[str, float]:
     found = {}
-    for name, score in scores.items() if isinstance(scores, Mapping) else ():
+    for name, score in as_mapping(scores).items():
         value = score.get("value") if isinstance(score, Mapping) else score
         inner = {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {str(name): value}
         for key, each in inner.items():
@@ -327,4 +328,6 @@ def _inspect_scores(scores: Any) -> dict[str, float]:
 
 
 PARTS = frozenset({"eval", "samples.item"})
-INSPECT = Format("inspect", PARTS, _is_inspect_log, _split_inspect, _inspect_records, _open_inspect, frozenset({"eval"}))
+INSPECT = Format(
+    "inspect", PARTS, _is_inspect_log, _split_inspect, each_alone(_inspect_call), _open_inspect, frozenset({"eval"})
+)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import as_list, as_mapping, mappings_in
 from bisect_ai.queries.documents import NoObject
 from bisect_ai.queries.formats.call_records import (
     Call,
@@ -25,13 +26,14 @@ from bisect_ai.queries.formats.call_records import (
     newest,
     raw,
     rest,
+    span_of,
     take,
+    tool_run,
     trace_records,
 )
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
+from bisect_ai.queries.messages import Message, answer_message, answer_of, question_messages, question_of, read_messages
 from bisect_ai.queries.normalise import score_of
-from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.values import embedded, name_of, names_of, unquoted
 
 
@@ -98,44 +100,29 @@ def _split_langfuse() -> Split:
     def split(_path: str, value: Value) -> Iterator[Piece]:
         if _is_download(value):
             value = {**value["trace"], "observations": value["observations"]}
-        nested = [*_objects(value.get("observations")), *_objects(value.get("scores"))]
-        others = sum(map(_number_of, (value.get("observations"), value.get("scores")))) - len(nested)
+        held = [each for name in ("observations", "scores") for each in as_list(embedded(value.get(name)))]
+        nested = mappings_in(held)
         if nested:
             value = {key: each for key, each in value.items() if key not in ("observations", "scores")}
         trace = first(value, ("id",)) if _is_trace(value) else first(value, (*SPAN["trace"], "subject.traceId", "subject.id"))
         for each in [value, *nested]:
             yield Piece(str(trace) if trace else None, dict(each))
-        yield from (Piece(None, NoObject()) for _ in range(others))
+        yield from (Piece(None, NoObject()) for _ in range(len(held) - len(nested)))
 
     return split
 
 
-def _objects(value: Any) -> list[Mapping[str, Any]]:
-    found = embedded(value)
-    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
-
-
-def _number_of(value: Any) -> int:
-    found = embedded(value)
-    return len(found) if isinstance(found, list) else 0
-
-
 def _langfuse_records(values: Sequence[Value]) -> Iterator[Made]:
     rows, repeats = newest(values, "id", "updatedAt" if any("updatedAt" in each for each in values) else "updated_at")
-    yield from (Made(None, DUPLICATE) for _ in range(repeats))
-    traces = [_langfuse_span(row) for row in rows if _is_trace(row)]
-    observations = [_langfuse_span(row) for row in rows if not _is_trace(row) and not _is_langfuse_score(row)]
+    yield from repeats
+    traces = [span_of(row, SPAN) for row in rows if _is_trace(row)]
+    observations = [span_of(row, SPAN) for row in rows if not _is_trace(row) and not _is_langfuse_score(row)]
     top = traces[0]["id"] if traces else None
     for span in observations:
         span["parent"] = span.get("parent") or top
     anchor = next((span["id"] for span in [*traces, *observations]), "")
-    scores = [{**_langfuse_span(row), "parent": anchor, "score": row} for row in rows if _is_langfuse_score(row)]
+    scores = [{**span_of(row, SPAN), "parent": anchor, "score": row} for row in rows if _is_langfuse_score(row)]
     yield from trace_records([*traces, *observations, *scores], lambda _: LANGFUSE)
-
-
-def _langfuse_span(row: Value) -> Span:
-    span = take(row, SPAN)
-    return {"id": "", **span, "attributes": row, "events": []}
 
 
 def _langfuse_kind(span: Span) -> Kind:
@@ -146,7 +133,6 @@ def _langfuse_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
     given = first(row, ("input",))
-    tools = given.get("tools") if isinstance(given, Mapping) else None
     return Call(
         name_of(span["id"]),
         span.get("start"),
@@ -156,18 +142,15 @@ def _langfuse_call(span: Span) -> Call:
             **fields,
             **take(row, SHARED),
             **take(row, RUN),
-            "tools": tools,
+            "tools": as_mapping(given).get("tools"),
             "versions": versions(fields),
             "scores": _langfuse_columns(row),
         },
         extra={
-            f"langfuse_{name}" if name in ("id", "scores", "history") else name: embedded(value) for name, value in _extra(row)
+            f"langfuse_{name}" if name in ("id", "scores", "history") else name: embedded(value)
+            for name, value in rest(row, FIELDS, SPAN, SHARED, CONTENT).items()
         },
     )
-
-
-def _extra(row: Value) -> Iterator[tuple[str, Any]]:
-    yield from rest(row, FIELDS, SPAN, SHARED, CONTENT).items()
 
 
 def _langfuse_columns(row: Value) -> dict[str, float]:
@@ -177,29 +160,22 @@ def _langfuse_columns(row: Value) -> dict[str, float]:
 
 
 def _langfuse_messages(given: Any) -> list[Message]:
-    if messages := read_messages(given):
-        return messages
-    question = question_of(unquoted(given))
-    return [{"role": "user", "content": question}] if question else []
+    return read_messages(given) or question_messages(question_of(unquoted(given)))
 
 
 def _langfuse_answer(returned: Any) -> Message | None:
     if (messages := read_messages(returned)) and messages[-1]["role"] == "assistant":
         return messages[-1]
-    text = answer_of(returned, encoded=True)
-    return None if text is None else {"role": "assistant", "content": text}
+    return answer_message(answer_of(returned, encoded=True))
 
 
 def _langfuse_documents(span: Span) -> list[Any]:
     found = first(span["attributes"], ("output",))
-    found = found.get("documents", found) if isinstance(found, Mapping) else found
-    return found if isinstance(found, list) else []
+    return as_list(found.get("documents") if isinstance(found, Mapping) else found)
 
 
 def _langfuse_tool(span: Span) -> dict[str, Any] | None:
-    row = span["attributes"]
-    name = span.get("name")
-    return {"name": name, "arguments": first(row, ("input",)), "result": first(row, ("output",))} if name else None
+    return tool_run(span, *(first(span["attributes"], (name,)) for name in ("input", "output")))
 
 
 def _shared_by_langfuse(span: Span) -> dict[str, Any]:
@@ -207,9 +183,8 @@ def _shared_by_langfuse(span: Span) -> dict[str, Any]:
         score = take(span["score"], SCORE)
         number = isinstance(score.get("value"), int | float) and "name" in score
         return {"scores": {str(score["name"]): score["value"]}} if number else {}
-    scores = _langfuse_columns(span["attributes"])
-    known = names_of(take(span["attributes"], SHARED))
-    return {**known, **take(span["attributes"], RUN), **({"scores": scores} if scores else {})}
+    row = span["attributes"]
+    return {**names_of(take(row, SHARED)), **take(row, RUN), "scores": _langfuse_columns(row)}
 
 
 def _asked_in_langfuse(span: Span) -> tuple[Any, str | None]:
@@ -223,9 +198,7 @@ def _named_by_langfuse(file: str) -> Value:
     return {"run_at": int(found[1]), "run_id": found[2]} if found else {}
 
 
-LANGFUSE = Dialect(
-    lambda _: True, _langfuse_kind, _langfuse_call, _langfuse_documents, _langfuse_tool, _shared_by_langfuse, _asked_in_langfuse
-)
+LANGFUSE = Dialect(_langfuse_kind, _langfuse_call, _langfuse_documents, _langfuse_tool, _shared_by_langfuse, _asked_in_langfuse)
 LANGFUSE_EXPORT = Format(
     "langfuse", frozenset({"item", "data.item", ""}), _is_langfuse, _split_langfuse, _langfuse_records, named=_named_by_langfuse
 )

@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import as_list, as_mapping, mappings_in
 from bisect_ai.queries.formats.call_records import (
     Call,
     Dialect,
     Format,
     Kind,
     Made,
-    Piece,
     Span,
-    Split,
     Value,
     below,
     first,
     newest,
     records,
     rest,
+    span_of,
     take,
+    tool_run,
     trace_records,
+    whole_records,
 )
 from bisect_ai.queries.formats.genai import versions
 from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message
-from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.values import name_of, names_of
 
 RUN = {
@@ -66,23 +67,13 @@ def _is_row(value: Value) -> bool:
     return "example_id" in value and any(str(name).startswith(("inputs.", "outputs.", "feedback.")) for name in value)
 
 
-def _split_langsmith() -> Split:
-    def split(_path: str, value: Value) -> Iterator[Piece]:
-        trace = None if _is_row(value) else first(value, ("trace_id", "id"))
-        yield Piece(str(trace) if trace else None, value)
-
-    return split
-
-
 def _langsmith_records(values: Sequence[Value]) -> Iterator[Made]:
     if _is_row(values[0]):
         yield from records([_langsmith_row(value) for value in values])
         return
     rows, repeats = newest(values, "id", "end_time")
-    yield from (Made(None, DUPLICATE) for _ in range(repeats))
-    yield from trace_records(
-        [{"id": "", **take(row, RUN), "attributes": row, "events": []} for row in rows], lambda _: LANGSMITH
-    )
+    yield from repeats
+    yield from trace_records([span_of(row, RUN) for row in rows], lambda _: LANGSMITH)
 
 
 def _langsmith_row(value: Value) -> Call:
@@ -121,18 +112,14 @@ def _langsmith_call(span: Span) -> Call:
         _langsmith_messages(first(row, ("inputs",))),
         None if row.get("error") else said_message(first(row, ("outputs",))),
         fields={**fields, "versions": versions(fields)},
-        extra={
-            name: each
-            for name, each in rest(row, RUN, CONTENT).items()
-            if name not in (*SHARED, "scores", "input", "output", "id")
-        },
+        extra={name: each for name, each in rest(row, RUN, CONTENT).items() if name not in OURS},
     )
 
 
 def _langsmith_messages(given: Any) -> list[Any]:
     """The messages of a run's inputs; a model that takes prompts has a list of one text."""
-    prompts = given.get("prompts") if isinstance(given, Mapping) else None
-    return asked_messages(prompts[0] if isinstance(prompts, list) and len(prompts) == 1 else given)
+    prompts = as_list(as_mapping(given).get("prompts"))
+    return asked_messages(prompts[0] if len(prompts) == 1 else given)
 
 
 def _langsmith_documents(span: Span) -> list[Any]:
@@ -143,50 +130,26 @@ def _langsmith_tool(span: Span) -> dict[str, Any] | None:
     given, returned = (first(span["attributes"], (name,)) for name in ("inputs", "outputs"))
     result = returned.get("output", returned) if isinstance(returned, Mapping) else returned
     inner = given.get("input", given) if isinstance(given, Mapping) and len(given) == 1 else given
-    return {"name": span["name"], "arguments": inner, "result": result} if span.get("name") else None
+    return tool_run(span, inner, result)
 
 
 def _shared_by_langsmith(span: Span) -> dict[str, Any]:
     row = span["attributes"]
-    known = names_of(take(row, SHARED), "reference")
-    scores = {} if row.get("error") else _feedback(row)
-    return {**known, **({"scores": scores} if scores else {})}
+    return {**names_of(take(row, SHARED), "reference"), "scores": {} if row.get("error") else _feedback(row)}
 
 
 def _feedback(row: Value) -> dict[str, float]:
     """Feedback by key: its mean in `feedback_stats`, or listed one by one."""
-    listed = first(row, ("feedback",))
-    single = (
-        {name_of(each.get("key")): each.get("score") for each in listed if isinstance(each, Mapping)}
-        if isinstance(listed, list)
-        else {}
-    )
-    return numbers_of({**single, **_stats(first(row, ("feedback_stats",)))})
+    single = {name_of(each.get("key")): each.get("score") for each in mappings_in(first(row, ("feedback",)))}
+    stats = as_mapping(first(row, ("feedback_stats",)))
+    return numbers_of({**single, **{name: each.get("avg") for name, each in stats.items() if isinstance(each, Mapping)}})
 
 
-def _stats(stats: Any) -> dict[str, Any]:
-    return (
-        {name: each.get("avg") for name, each in stats.items() if isinstance(each, Mapping)}
-        if isinstance(stats, Mapping)
-        else {}
-    )
-
-
-def _asked_in_langsmith(span: Span) -> tuple[Any, str | None]:
-    messages = _langsmith_messages(first(span["attributes"], ("inputs",)))
-    said = None if span["attributes"].get("error") else said_message(first(span["attributes"], ("outputs",)))
-    return messages, None if said is None else said["content"]
-
-
-LANGSMITH = Dialect(
-    lambda _: True,
-    _langsmith_kind,
-    _langsmith_call,
-    _langsmith_documents,
-    _langsmith_tool,
-    _shared_by_langsmith,
-    _asked_in_langsmith,
-)
+LANGSMITH = Dialect(_langsmith_kind, _langsmith_call, _langsmith_documents, _langsmith_tool, _shared_by_langsmith)
 LANGSMITH_RUNS = Format(
-    "langsmith", frozenset({"item", "data.item", "runs.item", ""}), _is_langsmith, _split_langsmith, _langsmith_records
+    "langsmith",
+    frozenset({"item", "data.item", "runs.item", ""}),
+    _is_langsmith,
+    whole_records(lambda row: None if _is_row(row) else first(row, ("trace_id", "id"))),
+    _langsmith_records,
 )

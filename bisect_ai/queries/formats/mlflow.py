@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
+from bisect_ai.canonical import as_mapping, mappings_in
 from bisect_ai.queries.formats.call_records import (
     FRAGMENT,
     Call,
@@ -22,6 +23,7 @@ from bisect_ai.queries.formats.call_records import (
     records,
     rest,
     take,
+    tool_run,
     trace_records,
 )
 from bisect_ai.queries.normalise import asked_messages, documents_in, numbers_of, said_message, score_of
@@ -59,9 +61,9 @@ def _is_mlflow(_path: str, value: Value) -> bool:
 
 
 def _is_table(value: Value) -> bool:
-    names = value.get("columns") if isinstance(value.get("columns"), list) else list(value)
-    scored = any(isinstance(name, str) and name.endswith(SCORE) for name in names or ())
-    return scored and any(name in (names or ()) for name in (*INPUTS, *OUTPUTS))
+    names = value["columns"] if isinstance(value.get("columns"), list) else list(value)
+    scored = any(isinstance(name, str) and name.endswith(SCORE) for name in names)
+    return scored and any(name in names for name in (*INPUTS, *OUTPUTS))
 
 
 def _split_mlflow() -> Split:
@@ -107,8 +109,7 @@ def _mlflow_row(row: Value, number: int) -> Call:
 
 def _trace(value: Value) -> Iterator[Made]:
     found = take(value, INFO)
-    listed = found.get("spans")
-    spans = [_mlflow_span(each, found) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, Mapping)]
+    spans = [_mlflow_span(each, found) for each in mappings_in(found.get("spans"))]
     if not spans:
         yield Made(None, FRAGMENT)
     top = next((span for span in spans if not span.get("parent")), None)
@@ -118,16 +119,10 @@ def _trace(value: Value) -> Iterator[Made]:
 
 
 def _mlflow_span(each: Mapping[str, Any], found: Value) -> Span:
-    known = each.get("attributes")
-    attributes = {str(name): _mlflow_json(value) for name, value in known.items()} if isinstance(known, Mapping) else {}
-    own = take(dict(each), SPAN)
+    attributes = {str(name): unquoted(embedded(value)) for name, value in as_mapping(each.get("attributes")).items()}  # of JSON
+    own = take(each, SPAN)
     named = {"id": name_of(own.get("id")), "at": found.get("at"), "trace": found.get("trace")}
     return {**own, **named, "attributes": attributes, "events": []}
-
-
-def _mlflow_json(value: Any) -> Any:
-    """The value of an attribute, which is written as JSON."""
-    return unquoted(embedded(value))
 
 
 def _mlflow_kind(span: Span) -> Kind:
@@ -137,7 +132,7 @@ def _mlflow_kind(span: Span) -> Kind:
 def _mlflow_call(span: Span) -> Call:
     attributes = span["attributes"]
     given = attributes.get("mlflow.spanInputs")
-    model = attributes.get("mlflow.llm.model") or (given.get("model") if isinstance(given, Mapping) else None)
+    model = attributes.get("mlflow.llm.model") or as_mapping(given).get("model")
     tools = attributes.get("mlflow.chat.tools")
     name = span["trace"] if not span.get("parent") else span["id"]
     return Call(
@@ -164,12 +159,8 @@ def _unknown_to_mlflow(attributes: Value) -> Value:
 
 
 def _shared_by_mlflow(span: Span) -> dict[str, Any]:
-    about = span.get("about")
-    if not isinstance(about, Mapping):
-        return {}
-    told: Value = {}
-    for each in (about.get("metadata"), about.get("tags")):
-        told |= each if isinstance(each, dict) else {}
+    about = as_mapping(span.get("about"))
+    told = {**as_mapping(about.get("metadata")), **as_mapping(about.get("tags"))}
     known = {
         "release": told.get("release") or told.get("mlflow.modelId"),
         "cluster": told.get("mlflow.trace.session") or told.get("mlflow.trace.user"),
@@ -184,17 +175,17 @@ def _shared_by_mlflow(span: Span) -> dict[str, Any]:
 def _assessed(listed: Any) -> dict[str, Any]:
     """Scores and the reference among a trace's assessments; those that failed or were overruled say nothing."""
     scores, told = dict[str, float](), dict[str, Any]()
-    for each in listed if isinstance(listed, list) else ():
-        if not isinstance(each, Mapping) or each.get("valid") is False or each.get("error"):
+    for each in mappings_in(listed):
+        if each.get("valid") is False or each.get("error"):
             continue
-        name, feedback, expectation = (each.get(key) for key in ("assessment_name", "feedback", "expectation"))
-        name = name_of(name) or name_of(each.get("name"))
-        given = feedback.get("value") if isinstance(feedback, Mapping) and not feedback.get("error") else None
+        feedback, expectation = as_mapping(each.get("feedback")), each.get("expectation")
+        name = name_of(each.get("assessment_name")) or name_of(each.get("name"))
+        given = None if feedback.get("error") else feedback.get("value")
         if name and (score := _grade(given)) is not None:
             scores[name] = score
         if isinstance(expectation, Mapping):
             told["reference"] = decoded(expectation.get("value", expectation.get("serialized_value")))
-    return {**told, **({"scores": scores} if scores else {})}
+    return {**told, "scores": scores}
 
 
 def _grade(value: Any) -> float | None:
@@ -206,16 +197,8 @@ def _mlflow_documents(span: Span) -> list[Any]:
 
 
 def _mlflow_tool(span: Span) -> dict[str, Any] | None:
-    given, returned = (span["attributes"].get(f"mlflow.span{which}") for which in ("Inputs", "Outputs"))
-    return {"name": span["name"], "arguments": given, "result": returned} if span.get("name") else None
+    return tool_run(span, *(span["attributes"].get(f"mlflow.span{which}") for which in ("Inputs", "Outputs")))
 
 
-def _asked_in_mlflow(span: Span) -> tuple[Any, str | None]:
-    call = _mlflow_call(span)
-    return list(call.messages), None if call.answer is None else call.answer["content"]
-
-
-MLFLOW_SPANS = Dialect(
-    lambda _: True, _mlflow_kind, _mlflow_call, _mlflow_documents, _mlflow_tool, _shared_by_mlflow, _asked_in_mlflow
-)
+MLFLOW_SPANS = Dialect(_mlflow_kind, _mlflow_call, _mlflow_documents, _mlflow_tool, _shared_by_mlflow)
 MLFLOW = Format("mlflow", frozenset({"item", "traces.item", ""}), _is_mlflow, _split_mlflow, _mlflow_records)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from bisect_ai.canonical import as_list, mappings_in
 from bisect_ai.queries.documents import NoObject, expanded
 from bisect_ai.queries.formats.call_records import (
     FRAGMENT,
@@ -20,12 +21,13 @@ from bisect_ai.queries.formats.call_records import (
     Split,
     Value,
     first,
+    left_out,
     rest,
     take,
     trace_records,
 )
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
-from bisect_ai.queries.messages import Message, answer_of, question_of, read_messages
+from bisect_ai.queries.messages import Message, answer_message, answer_of, question_messages, question_of, read_messages
 from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.values import embedded, name_of, names_of, unquoted
 from bisect_ai.queries.written_times import EPOCH
@@ -61,11 +63,7 @@ def _openinference_call(span: Span) -> Call:
     fields = take(found, FIELDS)
     if isinstance(fields.get("params"), Mapping):
         fields["params"] = {key: each for key, each in fields["params"].items() if key not in ("model", "messages")}
-    tools = [
-        embedded(each["tool"].get("json_schema"))
-        for each in _listed_by_openinference(found, "llm.tools")
-        if isinstance(each.get("tool"), dict)
-    ]
+    tools = [embedded(each.get("json_schema")) for each in _listed_by_openinference(found, "llm.tools", "tool")]
     extra = rest({k: v for k, v in found.items() if k not in flattened(found, *FLAT)}, FIELDS, USAGE, {"": BODIES})
     return Call(
         span["id"],
@@ -82,26 +80,19 @@ def _openinference_call(span: Span) -> Call:
     )
 
 
-def _listed_by_openinference(found: Mapping[str, Any], prefix: str) -> list[dict[str, Any]]:
-    nested = unflatten(found, prefix)
-    return [each for each in nested if isinstance(each, dict)] if isinstance(nested, list) else []
+def _listed_by_openinference(found: Mapping[str, Any], prefix: str, inner: str) -> list[Mapping[str, Any]]:
+    """What the elements of a list that was flattened under `prefix` hold as `inner`."""
+    return mappings_in([each.get(inner) for each in mappings_in(unflatten(found, prefix))])
 
 
 def _openinference_messages(found: Mapping[str, Any]) -> list[Message]:
-    if flat := [
-        _openinference_message(each["message"])
-        for each in _listed_by_openinference(found, "llm.input_messages")
-        if isinstance(each.get("message"), dict)
-    ]:
-        return read_messages(flat) or []
-    for each in _listed_by_openinference(found, "llm.prompts"):
-        if isinstance(each.get("prompt"), dict) and each["prompt"].get("text"):
-            return [{"role": "user", "content": each["prompt"]["text"]}]
+    if flat := _listed_by_openinference(found, "llm.input_messages", "message"):
+        return read_messages(list(map(_openinference_message, flat))) or []
+    for each in _listed_by_openinference(found, "llm.prompts", "prompt"):
+        if each.get("text"):
+            return [{"role": "user", "content": each["text"]}]
     given = found.get("input.value")
-    if messages := read_messages(given):
-        return messages
-    question = question_of(given if _is_text(found, "input") else unquoted(given))
-    return [{"role": "user", "content": question}] if question else []
+    return read_messages(given) or question_messages(question_of(given if _is_text(found, "input") else unquoted(given)))
 
 
 def _is_text(found: Mapping[str, Any], name: str) -> bool:
@@ -117,11 +108,8 @@ def _openinference_message(flat: Mapping[str, Any]) -> dict[str, Any]:
     """A flattened message as OpenAI writes it."""
     message = {key: flat[key] for key in ("role", "content", "name", "tool_call_id") if key in flat}
     if isinstance(flat.get("contents"), list):
-        message["content"] = [
-            _openinference_content(each.get("message_content")) for each in flat["contents"] if isinstance(each, dict)
-        ]
-    calls = flat.get("tool_calls")
-    message["tool_calls"] = [each["tool_call"] for each in calls if "tool_call" in each] if isinstance(calls, list) else []
+        message["content"] = [_openinference_content(each.get("message_content")) for each in mappings_in(flat["contents"])]
+    message["tool_calls"] = [each["tool_call"] for each in as_list(flat.get("tool_calls")) if "tool_call" in each]
     return {"role": "user", **message}
 
 
@@ -130,27 +118,17 @@ def _openinference_content(part: Any) -> dict[str, Any]:
 
 
 def _openinference_answer(found: Mapping[str, Any]) -> Message | None:
-    flat = [
-        _openinference_message({"role": "assistant", **each["message"]})
-        for each in _listed_by_openinference(found, "llm.output_messages")
-        if "message" in each
-    ]
-    if said := read_messages(flat):
+    flat = [{"role": "assistant", **each} for each in _listed_by_openinference(found, "llm.output_messages", "message")]
+    if said := read_messages(list(map(_openinference_message, flat))):
         return said[-1]
-    for each in _listed_by_openinference(found, "llm.choices"):
-        if isinstance(each.get("completion"), dict):
-            return {"role": "assistant", "content": each["completion"].get("text")}
-    text = _openinference_output(found)
-    return None if text is None else {"role": "assistant", "content": text}
+    for each in _listed_by_openinference(found, "llm.choices", "completion"):
+        return {"role": "assistant", "content": each.get("text")}
+    return answer_message(_openinference_output(found))
 
 
 def _openinference_documents(span: Span) -> list[Any]:
     prefix = "reranker.output_documents" if "reranker" in " ".join(span["attributes"]) else "retrieval.documents"
-    listed = [
-        each["document"]
-        for each in _listed_by_openinference(span["attributes"], prefix)
-        if isinstance(each.get("document"), dict)
-    ]
+    listed = _listed_by_openinference(span["attributes"], prefix, "document")
     return [{"id": each.get("id"), "text": each.get("content"), **rest(each, {"": ("id", "content")})} for each in listed]
 
 
@@ -163,12 +141,11 @@ def _openinference_tool(span: Span) -> dict[str, Any] | None:
 def _shared_by_openinference(span: Span) -> dict[str, Any]:
     scores: dict[str, float] = {}
     for prefix in ("annotations", "evaluations", "trace.annotations", "trace.evaluations"):
-        for each in _listed_by_openinference(span["attributes"], prefix):
-            inner = each.get(prefix.split(".")[-1].removesuffix("s"))
-            if isinstance(inner, dict) and inner.get("name") and isinstance(inner.get("score"), int | float):
-                scores[str(inner["name"])] = inner["score"]
+        for each in _listed_by_openinference(span["attributes"], prefix, prefix.split(".")[-1].removesuffix("s")):
+            if each.get("name") and isinstance(each.get("score"), int | float):
+                scores[str(each["name"])] = each["score"]
     found = take({**span.get("resource", {}), **span["attributes"]}, SHARED)
-    return {**names_of(found), **({"scores": scores} if scores else {})}
+    return {**names_of(found), "scores": scores}
 
 
 def _asked_in_openinference(span: Span) -> tuple[Any, str | None]:
@@ -180,7 +157,6 @@ def _is_openinference(span: Span) -> bool:
 
 
 OPENINFERENCE = Dialect(
-    _is_openinference,
     _openinference_kind,
     _openinference_call,
     _openinference_documents,
@@ -330,7 +306,7 @@ def _otlp_records(values: Sequence[Value]) -> Iterator[Made]:
         else:
             orphans[str(event["id"])] = _from_event(event)
     whole = [span for span in orphans.values() if _asks(span)]
-    yield from (Made(None, FRAGMENT) for _ in range(len(orphans) - len(whole)))
+    yield from left_out(len(orphans) - len(whole), FRAGMENT)
     yield from trace_records([*spans.values(), *whole], _dialect)
 
 
@@ -347,7 +323,7 @@ def _asks(span: Span) -> bool:
 
 
 def _dialect(span: Span) -> Dialect:
-    return OPENINFERENCE if OPENINFERENCE.suits(span) else GENAI
+    return OPENINFERENCE if _is_openinference(span) else GENAI
 
 
 OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _is_otlp, _split_otlp, _otlp_records, headers=RESOURCES)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import canonical, digest
+from bisect_ai.canonical import as_list, as_mapping, canonical, digest, mappings_in
 from bisect_ai.errors import InputError, QueryError
 from bisect_ai.queries.documents import HEAD as SCALARS
 from bisect_ai.queries.formats.call_records import (
@@ -25,12 +25,21 @@ from bisect_ai.queries.formats.call_records import (
     Split,
     Value,
     first,
+    left_out,
     raw,
     records,
     rest,
     take,
 )
-from bisect_ai.queries.messages import QUESTION_KEYS, Message, answer_of, last_user, read_messages
+from bisect_ai.queries.messages import (
+    QUESTION_KEYS,
+    Message,
+    answer_message,
+    answer_of,
+    last_user,
+    question_messages,
+    read_messages,
+)
 from bisect_ai.queries.normalise import MAX_SCORE
 from bisect_ai.queries.readers import BLOCK
 from bisect_ai.queries.sample import OLD_PROMPT
@@ -100,7 +109,7 @@ def _results(path: Path) -> Iterator[tuple[str, Value]]:
             prompts, index = embedded(row["prompts"]), row["promptIdx"]
             known = prompts[index] if isinstance(prompts, list) and isinstance(index, int) and index < len(prompts) else {}
             run = {"evalId": row["evalId"], "results.timestamp": row["createdAt"], "config.description": row["description"]}
-            yield "", {**named, "run": run, "template": known.get("raw") if isinstance(known, Mapping) else None}
+            yield "", {**named, "run": run, "template": as_mapping(known).get("raw")}
     except sqlite3.Error as error:
         raise QueryError(f"cannot read {path}: {str(error)[:80]}; it is no database of promptfoo, or damaged") from None
 
@@ -176,9 +185,8 @@ def _split_promptfoo() -> Split:
 
 def _piece(row: Value, run: Value, templates: Sequence[str]) -> Piece:
     """A row of its run, in one group with its repeats."""
-    named = row.get("run")
-    own = {**run, **(named if isinstance(named, Mapping) else {})}
-    index, variables = row.get("promptIdx"), _promptfoo_variables(row)
+    own = {**run, **as_mapping(row.get("run"))}
+    index, variables = row.get("promptIdx"), dict(as_mapping(first(row, ("vars", "testCase.vars"))))
     template = templates[index] if isinstance(index, int) and 0 <= index < len(templates) else row.get("template")
     told = [index, row.get("provider"), variables, first(row, ("testCase.assert",)), own.get("evalId")]
     group = _promptfoo_digest(told if variables else [*told, row.get("testIdx"), row.get("id")])
@@ -192,17 +200,11 @@ def _promptfoo_digest(value: Any) -> str:
         return canonical(str(value))
 
 
-def _promptfoo_variables(row: Value) -> dict[str, Any]:
-    found = first(row, ("vars", "testCase.vars"))
-    return dict(found) if isinstance(found, Mapping) else {}
-
-
 def _table_row(value: Value, head: Mapping[str, Any]) -> Iterator[Value]:
     names, prompts = head.get("vars") or [], head.get("prompts") or []
-    listed, outputs = (each if isinstance(each, list) else [] for each in (value.get("vars"), value.get("outputs")))
-    variables = dict(zip(names, listed, strict=False))
-    for index, output in enumerate(outputs):
-        prompt = prompts[index] if index < len(prompts) and isinstance(prompts[index], Mapping) else {}
+    variables = dict(zip(names, as_list(value.get("vars")), strict=False))
+    for index, output in enumerate(as_list(value.get("outputs"))):
+        prompt = as_mapping(prompts[index] if index < len(prompts) else None)
         given = output if isinstance(output, Mapping) else {"text": output}
         shown = {"raw": given.get("prompt") or prompt.get("raw"), "label": prompt.get("label") or prompt.get("display")}
         test = {"testCase": value.get("test"), "testIdx": value.get("testIdx"), "promptIdx": index}
@@ -220,7 +222,7 @@ def _promptfoo_records(values: Sequence[Value]) -> Iterator[Made]:
         kept[0]["repeats"] = [{"output": each["output"], "scores": each.get("scores") or {}} for each in kept]
         kept[0]["scores"] = _promptfoo_means([each.get("scores") or {} for each in kept])
     yield Made(kept[0])
-    yield from (Made(None, REPEAT) for _ in kept[1:])
+    yield from left_out(len(kept) - 1, REPEAT)
     yield from (each for each in made if each.record is None)
 
 
@@ -242,12 +244,11 @@ def _promptfoo_call(value: Value) -> Call:
     shown = {"model": fields.get("model"), "prompt": fields.get("prompt_label")}
     failed = _promptfoo_failed(row)
     scores = {} if failed else _promptfoo_scores(row, found)
-    answer = None if failed else answer_of(raw(row, OUTPUT))
     return Call(
         name_of(found.get("id")) or _made_id(row),
         first(row, ("timestamp",)),
         messages,
-        None if answer is None else {"role": "assistant", "content": answer},
+        None if failed else answer_message(answer_of(raw(row, OUTPUT))),
         problem="" if messages else FRAGMENT,
         fields={
             **take(run, RUN),
@@ -269,12 +270,11 @@ def _asked_in_promptfoo(prompt: Any, variables: Value, template: str) -> tuple[l
     The question is the one variable that a template holds, or the one that is named like a question; a prompt whose last message is a
     variable and nothing else stays as it is.
     """
-    messages = read_messages(prompt) or ([{"role": "user", "content": prompt}] if isinstance(prompt, str) and prompt else [])
+    messages = read_messages(prompt) or question_messages(prompt)
     texts = {name: text for name, text in variables.items() if isinstance(text, str) and text.strip()}
     shown = last_user(messages) or ""
     if not messages:
-        question = _chosen_by_promptfoo(texts, list(texts))
-        return ([{"role": "user", "content": question}] if question else []), False
+        return question_messages(_chosen_by_promptfoo(texts, list(texts))), False
     named = [name for name in dict.fromkeys(_PLACEHOLDER.findall(template)) if name in texts]
     inside = named or [name for name, text in texts.items() if text in shown]
     question = next((texts[name] for name in inside if texts[name] == shown), None) or _chosen_by_promptfoo(texts, inside)
@@ -306,8 +306,7 @@ def _promptfoo_scores(value: Value, found: Value) -> dict[str, float]:
     """The row's scores; none where the grader failed, since then they say nothing of the answer."""
     if first(value, ("gradingResult.metadata.graderError",)):
         return {}
-    named = found["named"] if isinstance(found.get("named"), Mapping) else {}
-    given = {"score": found.get("score"), "success": found.get("success"), **named}
+    given = {"score": found.get("score"), "success": found.get("success"), **as_mapping(found.get("named"))}
     return {
         str(name): float(each) for name, each in given.items() if isinstance(each, bool | int | float) and abs(each) < MAX_SCORE
     }
@@ -315,8 +314,7 @@ def _promptfoo_scores(value: Value, found: Value) -> dict[str, float]:
 
 def _promptfoo_reference(value: Value) -> Any:
     """What the only comparing assertion compares with; None when there are several or none."""
-    listed = embedded(first(value, ("testCase.assert", "test.assert")))
-    found = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    found = mappings_in(first(value, ("testCase.assert", "test.assert")))
     compared = [each.get("value") for each in found if str(each.get("type")) in COMPARED]
     return compared[0] if len(compared) == 1 else first(value, ("vars.reference", "vars.expected", "vars.__expected"))
 

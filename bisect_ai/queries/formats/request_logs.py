@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bisect_ai.canonical import as_list, as_mapping, mappings_in
 from bisect_ai.queries.formats.call_records import (
     FRAGMENT,
     NOT_ASKED,
@@ -24,15 +25,16 @@ from bisect_ai.queries.formats.call_records import (
     Split,
     Value,
     first,
+    left_out,
     newest,
     records,
     rest,
     take,
+    whole_records,
 )
 from bisect_ai.queries.formats.genai import versions
-from bisect_ai.queries.messages import Message, answer_of, read_messages
+from bisect_ai.queries.messages import Message, answer_message, answer_of, question_messages, read_messages
 from bisect_ai.queries.normalise import TRUNCATED, lost_in_text
-from bisect_ai.queries.sample import DUPLICATE
 from bisect_ai.queries.values import name_of
 
 LITELLM_FIELDS = {
@@ -92,15 +94,13 @@ def _split_litellm() -> Split:
 def _litellm_records(values: Sequence[Value]) -> Iterator[Made]:
     named = [{**each, "bisect_id": first(each, CALL["id"])} for each in values]
     rows, repeats = newest(named, "bisect_id", "endTime")
-    yield from (Made(None, DUPLICATE) for _ in range(repeats))
+    yield from repeats
     yield from records([_litellm_call(row) for row in rows])
 
 
 def _litellm_call(row: Value) -> Call:
-    fields, call, body = take(row, LITELLM_FIELDS), take(row, CALL), first(row, BODY)
-    body = body if isinstance(body, Mapping) else {}
-    parameters = first(row, ("model_parameters",))
-    parameters = {**body, **(parameters if isinstance(parameters, Mapping) else {})}
+    fields, call = take(row, LITELLM_FIELDS), take(row, CALL)
+    parameters = {**as_mapping(first(row, BODY)), **as_mapping(first(row, ("model_parameters",)))}
     messages = _litellm_messages(row)
     fields["release"] = fields.get("release") or _tagged(row)
     return Call(
@@ -128,18 +128,20 @@ def _litellm_messages(row: Value) -> list[Message]:
         if messages := read_messages(found):
             return [*([{"role": "system", "content": system}] if isinstance(system, str) else []), *messages]
         if isinstance(found, str) and found not in ("", "{}", "[]"):
-            return [{"role": "user", "content": found}]
+            return question_messages(found)
     return []
 
 
 def _litellm_answer(row: Value) -> Message | None:
     response = first(row, ("response",))
-    choices = response.get("choices") if isinstance(response, Mapping) else None
-    message = choices[0].get("message") if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else None
+    message = _first_choice_of(as_mapping(response)).get("message")
     if said := read_messages([message] if isinstance(message, Mapping) else None):
         return said[-1]
-    text = answer_of(response) if response else None
-    return None if text is None else {"role": "assistant", "content": text}
+    return answer_message(answer_of(response)) if response else None
+
+
+def _first_choice_of(reply: Mapping[str, Any]) -> Mapping[str, Any]:
+    return as_mapping(next(iter(as_list(reply.get("choices"))), None))
 
 
 def _litellm_problem(row: Value, messages: Sequence[Message]) -> str:
@@ -154,20 +156,17 @@ def _litellm_problem(row: Value, messages: Sequence[Message]) -> str:
 
 
 def _litellm_documents(row: Value) -> list[Any]:
-    requests = first(row, ("metadata.vector_store_request_metadata",))
     found = []
-    for request in requests if isinstance(requests, list) else ():
-        data = first(request, ("vector_store_search_response.data",)) if isinstance(request, dict) else None
-        for each in data if isinstance(data, list) else ():
+    for request in mappings_in(first(row, ("metadata.vector_store_request_metadata",))):
+        for each in as_list(first(request, ("vector_store_search_response.data",))):
             texts = [part.get("text") for part in each.get("content") or () if isinstance(part, Mapping)]
             found.append({"id": each.get("file_id") or each.get("filename"), "text": "\n".join(filter(None, texts)), **each})
     return found
 
 
 def _tagged(row: Value) -> str | None:
-    tags = first(row, ("request_tags",))
-    named = [str(tag).partition(":")[2] for tag in tags if str(tag).startswith("release:")] if isinstance(tags, list) else []
-    return named[0] if named else None
+    tags = map(str, as_list(first(row, ("request_tags",))))
+    return next((tag.partition(":")[2] for tag in tags if tag.startswith("release:")), None)
 
 
 LITELLM = Format("litellm", frozenset({"item", "data.item", "logs.item", ""}), _is_litellm, _split_litellm, _litellm_records)
@@ -202,34 +201,27 @@ def _is_message(value: Value) -> bool:
     return {"id", "role", "content"} <= set(value) and str(value.get("id")).startswith("chatcmpl-")
 
 
-def _split_openai() -> Split:
-    def split(_path: str, value: Value) -> Iterator[Piece]:
-        if _is_message(value):
-            yield Piece(str(value["id"]).rpartition("-")[0], value)
-        else:
-            name = value.get("custom_id") or value.get("id")
-            yield Piece(str(name) if name else None, value)
-
-    return split
+def _request_id(value: Value) -> Any:
+    return str(value["id"]).rpartition("-")[0] if _is_message(value) else value.get("custom_id") or value.get("id")
 
 
 def _openai_records(values: Sequence[Value]) -> Iterator[Made]:
     said = [each for each in values if _is_message(each)]
     others, repeats = newest([each for each in values if not _is_message(each)], "id", "created")
-    yield from (Made(None, DUPLICATE) for _ in range(repeats))
+    yield from repeats
     asked = [each for each in others if first(each, REQUEST[:2]) is not None and "response" not in each]
     if len(asked) > 1:
-        yield from (Made(None, AMBIGUOUS) for _ in [*others, *said])
+        yield from left_out(len(others) + len(said), AMBIGUOUS)
         return
     whole: Value = {key: value for each in others for key, value in each.items()}
     request = first(whole, REQUEST)
     reply = whole if whole.get("object") in STORED else first(whole, REPLY)
     request, reply = (each if isinstance(each, dict) else {} for each in (request, reply))
     if not whole:
-        yield from (Made(None, FRAGMENT) for _ in [*others, *said])
+        yield from left_out(len(others) + len(said), FRAGMENT)
         return
     yield from records([_openai_call(whole, request, reply, said)])
-    yield from (Made(None, PART) for _ in range(len(others) - 1 + len(said)))
+    yield from left_out(len(others) - 1 + len(said), PART)
 
 
 def _openai_call(whole: Value, request: Value, reply: Value, said: Sequence[Value]) -> Call:
@@ -273,7 +265,7 @@ def _openai_messages(whole: Value, request: Value, reply: Value, said: Sequence[
         if messages := read_messages(value):
             return [*before, *messages]
         if isinstance(value, str) and value:
-            return [*before, {"role": "user", "content": value}]
+            return [*before, *question_messages(value)]
     return []
 
 
@@ -283,20 +275,17 @@ def _openai_number(name: Any) -> int:
 
 
 def _openai_answer(reply: Value) -> Message | None:
-    choices = reply.get("choices")
     message: Any = None
-    if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
-        message = choices[0].get("message") or {"role": "assistant", "content": choices[0].get("text")}
+    if choice := _first_choice_of(reply):
+        message = choice.get("message") or {"role": "assistant", "content": choice.get("text")}
     elif isinstance(reply.get("output"), list):
-        said = read_messages([each for each in reply["output"] if isinstance(each, Mapping)])
+        said = read_messages(mappings_in(reply["output"]))
         return said[-1] if said else None
     elif "content" in reply:
         message = {"role": "assistant", "content": reply["content"]}
-    said = read_messages([message]) if isinstance(message, Mapping) else None
-    if said:
+    if said := read_messages([message]) if isinstance(message, Mapping) else None:
         return said[-1]
-    text = answer_of(reply.get("output_text"))
-    return None if text is None else {"role": "assistant", "content": text}
+    return answer_message(answer_of(reply.get("output_text")))
 
 
-OPENAI = Format("openai", frozenset({"item", "data.item", ""}), _is_openai, _split_openai, _openai_records)
+OPENAI = Format("openai", frozenset({"item", "data.item", ""}), _is_openai, whole_records(_request_id), _openai_records)
