@@ -20,7 +20,7 @@ from typing import Any
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.provider.budget import Account, Amount
-from bisect_ai.provider.litellm_calls import PlainRoute, call_quietly, load_litellm, plain_route
+from bisect_ai.provider.litellm_calls import PlainRoute, call_quietly, has_callbacks, load_litellm, plain_route
 from bisect_ai.provider.prices import Price, listed, longest_answer, most_of, price_of, usage_of
 from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import ModelRequest, RequestTally, Route, Wire
@@ -168,7 +168,7 @@ class Completions:
         self.check_caps(model, account)
 
         def send() -> Any:
-            plain_call = self._plain_route(litellm, model, tools)
+            plain_call = None if has_callbacks(litellm) else self._plain_route(litellm, model, tools)
             if plain_call is not None:
                 return plain_call.send(litellm, messages, self._timeout + _LATER)
             # Copies: some providers rewrite schemas and messages in place, and a release is read-only.

@@ -64,6 +64,11 @@ _ELSEWHERE = re.compile(r".*(?:responses/|gpt-(?:[5-9]|\d\d))")
 # Settings of the environment that become headers in OpenAI's own client.
 _ACCOUNT = ("OPENAI_ORGANIZATION", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _GLOBAL = ("api_base", "api_key", "openai_key", "organization", "headers", "modify_params", "drop_params")
+# What users register with litellm, looked at before each call: `acompletion` calls it, the plain route would pass it by.
+CALLBACKS = tuple(
+    f"{way}_callback" for way in ("input", "success", "failure", "_async_input", "_async_success", "_async_failure")
+)
+CALLBACKS += ("callbacks", "pre_call_rules", "post_call_rules")
 # Settings of litellm's that ask for an HTTP client of their own.
 _CLIENTS = ("aclient_session", "disable_aiohttp_transport", "force_ipv4", "ssl_certificate")
 _OPENAI = "https://api.openai.com/v1"
@@ -160,6 +165,11 @@ def plain_route(litellm: Any, model: Mapping[str, Any], tools: str) -> PlainRout
         return _route(litellm, model, tools) if _is_plain_model(litellm, model) else None
     except Exception:  # acompletion says what is wrong with the parameters
         return None
+
+
+def has_callbacks(litellm: Any) -> bool:
+    """Whether somebody wants litellm to tell them of calls, or to check them."""
+    return any(getattr(litellm, name, None) for name in CALLBACKS)
 
 
 def _is_plain_model(litellm: Any, model: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ import pytest
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.budget import NO_CAPS, Account
 from bisect_ai.provider.completion import Completions
-from bisect_ai.provider.litellm_calls import PROVIDERS, PlainRoute, load_litellm, plain_route
+from bisect_ai.provider.litellm_calls import CALLBACKS, PROVIDERS, PlainRoute, load_litellm, plain_route
 from bisect_ai.provider.retry import RequestTally, Wire
 from bisect_ai.provider.transport import close_connections
 from tests.faults.provider import Provider, Say
@@ -252,3 +252,36 @@ def test_a_proxy_or_a_certificate_of_the_users_needs_litellms_client(name: str, 
     monkeypatch.setenv(name, "http://127.0.0.1:1")
     route = plain_route(litellm, {"model": "openai/gpt-4.1"}, "")
     assert route is not None and route.client is None
+
+
+@pytest.fixture
+def litellm(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """litellm with lists of callbacks of its own: it spreads what is in one of them over others."""
+    module = load_litellm()
+    for name in CALLBACKS:
+        monkeypatch.setattr(module, name, [])
+    return module
+
+
+@pytest.mark.parametrize("name", ["input_callback", "callbacks", "pre_call_rules", "_async_success_callback"])
+def test_a_callback_of_the_users_is_called_by_acompletion(name: str, litellm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+    send = PlainRoute.send
+    monkeypatch.setattr(PlainRoute, "send", lambda self, *given: used.append(name) or send(self, *given))
+    assert _one_way("openai/gpt-4.1", {}, ASKED, [], Say).reply.text == "Hello." and used == [name]
+    monkeypatch.setattr(litellm, name, [lambda *_: True])
+    assert _one_way("openai/gpt-4.1", {}, ASKED, [], Say).reply.text == "Hello." and used == [name]
+
+
+def test_a_logger_registered_for_input_hears_each_request(litellm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from litellm.integrations.custom_logger import CustomLogger
+
+    heard: list[Any] = []
+
+    class Listening(CustomLogger):
+        def log_pre_api_call(self, model: str, messages: Any, kwargs: Any) -> None:
+            heard.append((model, messages))
+
+    monkeypatch.setattr(litellm, "input_callback", [Listening()])
+    _one_way("openai/gpt-4.1", {}, ASKED, [], Say)
+    assert heard == [("gpt-4.1", ASKED)]
