@@ -137,7 +137,7 @@ class _Sums:
         usage = answer.usage
         self.trials += 1
         self.calls += calls
-        self.errors += answer.is_failure
+        self.errors += answer.is_failure and calls > 0  # what was held back cost no call
         self.usd += usage.usd or 0.0
         self.tokens += usage.input_tokens + usage.output_tokens
 

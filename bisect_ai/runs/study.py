@@ -163,7 +163,7 @@ class Study:
         hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted, "count": replay.count}
         config, before = self._prepared.config, self._store.spending(self._run)
         # An earlier sitting leaves only what failed, so that failures in a row say less.
-        patience: dict[str, Any] = {"answered": before.trials > before.errors, "keep_going": config.keep_going}
+        patience: dict[str, Any] = {"answered": before.trials > before.errors + before.held, "keep_going": config.keep_going}
         patience |= {"ends": self._account.ends}
         patience |= {"trial_run": SCORER_FAILURES, "trusted": lambda: replay.is_scored}
         how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}

@@ -71,7 +71,7 @@ WITH begun AS (
   SELECT run, min(started_us) AS started_us, coalesce(bool_or(list_contains($alive, segment)), false) AS alive
   FROM segments GROUP BY run
 ), paid AS (
-  SELECT run, CAST(sum(calls) AS BIGINT) AS calls, count(*) FILTER (failed) AS errors FROM trials GROUP BY run
+  SELECT run, CAST(sum(calls) AS BIGINT) AS calls, count(*) FILTER (failed AND calls > 0) AS errors FROM trials GROUP BY run
 ), money AS (
   SELECT run, sum(CAST(round(coalesce(usd, 0) * 1e9) AS BIGINT)) / 1e9 AS usd, sum(tokens) AS tokens
   FROM (SELECT run, usd, tokens FROM trials UNION ALL SELECT run, usd, tokens FROM costs WHERE kind = 'charge')

@@ -155,7 +155,8 @@ class Spent:
     """What a run has cost in all its sittings, by the journal.
 
     `calls`: what counts against the cap on them: a trial, whatever came of it, is one, and each request that was sent again one
-    more; what was held back and never left is none. `trials`, `errors`: trials asked, and those of them that failed.
+    more; what was held back and never left is none. `trials`: all that were asked. `errors`: those that failed with a call, `held`:
+    those of which nothing left.
     `usd`, `tokens`: of settled calls, other charges (judges) included. `seconds`: of the sittings that ended in order.
     `unsettled`: what is under way or was when its process was killed:
     add its upper bounds when a cap must hold. `killed`: the part of it whose process is gone.
@@ -179,6 +180,7 @@ class Spent:
     dearest_tokens: int = 0
     # On the wire, also those that failed or were under way in a process that was killed.
     requests: int = 0
+    held: int = 0
 
 
 @dataclass
@@ -199,6 +201,7 @@ class Outlay:
     # (segment, identity) to the reservations, in USD, tokens and calls, that have no outcome yet.
     open: dict[tuple[str, str], list[tuple[float | None, int, int]]] = field(default_factory=dict)
     requests: int = 0
+    held: int = 0
 
     def take(self, segment: str, head: Mapping[str, Any]) -> None:
         """Add a record of the run, read from or written to `segment`."""
@@ -208,7 +211,8 @@ class Outlay:
         elif kind in ("trial", "purged"):
             self.trials += 1
             self.calls += _calls_in(head)
-            self.errors += head["failed"]
+            self.errors += head["failed"] and _calls_in(head) > 0
+            self.held += head["failed"] and not _calls_in(head)
             self._has_cost(round((head["usd"] or 0.0) * NANO), head["tokens"])
             self._settle(segment, head)
         elif kind == "charge":
@@ -251,9 +255,8 @@ class Outlay:
         sums = (self.calls, self.errors, self.charges, usd, self.tokens, seconds)
         scorers = {who: nano / NANO for who, nano in self.scorers.items()}
         dearest = self.dearest[0] / NANO, self.dearest[1]
-        return Spent(
-            *sums, _total_of(every), _total_of(gone), scorers, self.trials, _total_of(self.doubtful), *dearest, self.requests
-        )
+        rest = (self.trials, _total_of(self.doubtful), *dearest, self.requests, self.held)
+        return Spent(*sums, _total_of(every), _total_of(gone), scorers, *rest)
 
     def copied(self) -> Outlay:
         """The sums as they stand; what is added from now on does not touch them."""

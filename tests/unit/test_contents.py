@@ -28,7 +28,7 @@ def kept(i: int, run: str = RUN) -> Kept:
     answer = Answer(
         text=f"answer {i}", usage=Usage(i, 1, None if i % 5 == 0 else 0.1 * i), error="Timeout" if i % 7 == 3 else None
     )
-    return Kept(identity(i), run, f"q{i}", ("prompt",), 0, answer, "cannot run" if i == 6 else None)
+    return Kept(identity(i), run, f"q{i}", ("prompt",), 0, answer, "cannot run" if i == 6 else None, calls=int(i % 14 != 3))
 
 
 def scored(i: int) -> list[Scored]:
@@ -78,6 +78,14 @@ def test_the_same_by_contents_and_line_by_line(path: Path, monkeypatch: pytest.M
     assert reads
     assert by_contents["answers"][0] == kept(0)
     assert by_contents["spending"][0].killed.calls == 1
+
+
+def test_what_was_held_back_is_no_failed_call(path: Path) -> None:
+    """Of 29 trials 4 failed: of two of them nothing left."""
+    spent = held(path)["spending"][0]
+    assert (spent.trials, spent.calls, spent.errors, spent.held) == (29, 27, 2, 2)
+    listed = next(row for row in runs_of(path).plain if row["run"] == RUN)
+    assert (listed["calls"], listed["errors"]) == (27, 2)
 
 
 def test_whatever_is_wrong_with_them_every_line_is_read(path: Path) -> None:
