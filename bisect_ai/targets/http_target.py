@@ -42,6 +42,8 @@ _NOT_SENT = frozenset({"output", "scores", "reference"})
 _OURS = frozenset({"attempts", "waited_s", "faults", "reason", "endpoint"})
 # Keys of which an answer has one at least.
 ANSWERS = frozenset({"text", "tool_calls", "scores", "error"})
+# Where a service says why it cannot run a combination; the frameworks' own words for it after ours.
+_REASONS = ("reason", "detail", "error", "message")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # token of RFC 9110, section 5.6.2
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -197,13 +199,13 @@ def _read_reply(status: int, body: bytes) -> _Reply:
             return _Reply(Answer(), infeasible=_service_reason(body.decode("utf-8", "replace")))
         raise ValueError(f"the service's answer is no JSON: {error}") from error
     if status == 422:
-        told = value.get("reason", value.get("detail")) if isinstance(value, Mapping) else value
-        return _Reply(Answer(), infeasible=_service_reason(told))
+        named = [value[name] for name in _REASONS if value.get(name)] if isinstance(value, Mapping) else []
+        return _Reply(Answer(), infeasible=_service_reason(named[0] if named else value))
     return _Reply(read_answer(value))
 
 
 def _service_reason(told: Any) -> str:
-    text = told if isinstance(told, str) else json.dumps(told)
+    text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False) if told else ""
     return line_of(text) or "the service said so (status 422)"
 
 

@@ -89,6 +89,9 @@ def test_the_deadline_is_kept() -> None:
         (b"plain words", "plain words"),
         (b"", "status 422"),
         ({"detail": [{"loc": ["axes"]}]}, "loc"),
+        ({"error": "the new index needs the new model"}, "^[^{]*the new index needs the new model"),
+        ({"code": 7}, '"code": 7'),
+        ({}, "status 422"),
     ],
 )
 def test_status_422_says_that_the_combination_cannot_run(body: Any, reason: str) -> None:
