@@ -13,7 +13,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.scoring.judge import Judge
 from bisect_ai.scoring.kinds import Value
 from bisect_ai.scoring.scorer_charges import Ask, Batch
-from bisect_ai.targets.answer import Answer
+from bisect_ai.targets.answer import LARGEST_SCORE, Answer
 
 # Outcomes whose text can be judged; any other answer is not a right one.
 SCORABLE = ("ok", "truncated")
@@ -123,6 +123,8 @@ def _checked_score(scorer: Scorer, value: Any) -> Score:
 def _bounded_score(scorer: Scorer, number: float) -> Score:
     if not math.isfinite(number):
         return Score(None, f"the scorer returned {number}; return a finite number or None")
+    if abs(number) > LARGEST_SCORE:
+        return Score(None, f"the scorer returned {number:g}; return numbers up to {LARGEST_SCORE:g}, such as a logarithm")
     if scorer.bounded and not scorer.bounded[0] <= number <= scorer.bounded[1]:
         return Score(None, f"the scorer returned {number}, outside {scorer.bounded[0]} to {scorer.bounded[1]}")
-    return Score(number)
+    return Score(number if abs(number) >= 1 / LARGEST_SCORE else 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -93,8 +94,19 @@ def _from_callable(name: Any, given: Any) -> Scorer:
             f"scorer {name!r} is a {type(given).__name__}; write a list of {{kind: …, name: …}}{kind}; from Python pass a function of "
             "query and answer"
         )
-    check_takes(given, "query", "answer")
+    _check_function(given)
     return _scorer_of_kind(name, "python", kinds.Python(given))
+
+
+def _check_function(given: Any) -> None:
+    """Raises `ConfigError` for a function that no answer could be scored with, before any is paid for."""
+    check_takes(given, "query", "answer")
+    if inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(getattr(given, "__call__", None)):  # noqa: B004
+        named = getattr(given, "__name__", type(given).__name__)
+        raise ConfigError(
+            f"cannot use {named}: it is asynchronous; give a plain function, as lambda query, answer: "
+            f"asyncio.run({named}(query, answer))"
+        )
 
 
 def _from_settings(place: str, given: Any, folder: Path) -> Scorer:
@@ -142,7 +154,7 @@ def _resolved_settings(settings: Mapping[str, Any], folder: Path) -> dict[str, A
         resolved["rubric"] = _rubric_text(folder, resolved["rubric"])
     if isinstance(resolved.get("function"), str):
         resolved["function"] = import_callable(resolved["function"], folder=folder)
-        check_takes(resolved["function"], "query", "answer")
+        _check_function(resolved["function"])
     return resolved
 
 

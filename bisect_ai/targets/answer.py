@@ -30,6 +30,8 @@ class ToolCall:
 
 # The outcome of a trial that rests on a tool call to which nobody knows the result, and the word for such a call.
 MISSING = "missing"
+# A score beyond it has no variance that a float can hold, and one nearer to 0 than its inverse none but 0.
+LARGEST_SCORE = 1e100
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,10 @@ def _score_of(name: str, value: Any) -> float | None:
     value = value.item() if hasattr(value, "item") else value
     if value is None or value == "NaN":  # as Python and R write what they do not know
         return None
-    if not isinstance(value, bool | int | float) or not math.isfinite(value):
-        raise ValueError(f"the answer's score {name[:40]!r} is {str(value)[:40]!r}, not a finite number, true, false or null")
-    return float(value)
+    if not isinstance(value, bool | int | float) or not abs(value) <= LARGEST_SCORE:
+        told = f"not a finite number (up to {LARGEST_SCORE:g}), true, false or null"
+        raise ValueError(f"the answer's score {name[:40]!r} is {str(value)[:40]!r}, {told}")
+    return float(value) if abs(value) >= 1 / LARGEST_SCORE else 0.0
 
 
 _WORDS = ("model_returned", "fingerprint", "endpoint", "error", "reason")

@@ -57,7 +57,7 @@ def test_scores_of_services_and_programs_are_numbers_and_kept_with_the_answer() 
     assert answer.scores == {"ok": 1.0, "part": 0.5, "none": None}
     assert Answer.from_dict(answer.to_dict()) == answer
     assert read_answer({"scores": {"ok": 1}}).outcome == "ok"
-    for wrong in ({"ok": "good"}, {"ok": float("nan")}, ["ok"]):
+    for wrong in ({"ok": "good"}, {"ok": float("nan")}, {"ok": 1e308}, ["ok"]):
         with pytest.raises(ValueError, match="the answer's score"):
             read_answer({"text": "x", "scores": wrong})
         with pytest.raises(ValueError, match="the answer's score"):

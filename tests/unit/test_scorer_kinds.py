@@ -213,6 +213,11 @@ async def later(query: Query, answer: Answer) -> float:
     return 1.0
 
 
+class Later:
+    async def __call__(self, query: Query, answer: Answer) -> float:
+        return 1.0
+
+
 @pytest.mark.parametrize(
     ("function", "score"),
     [
@@ -225,7 +230,9 @@ async def later(query: Query, answer: Answer) -> float:
         (lambda q, a: "1", Score(None, "the scorer returned a str; return a number, a boolean or None")),
         (lambda q, a: 10**400, Score(None, "OverflowError: int too large to convert to float")),
         (exits, Score(None, "SystemExit: 1")),
-        (later, Score(None, "the scorer is asynchronous; make it a plain function")),
+        (lambda q, a: later(q, a), Score(None, "the scorer is asynchronous; make it a plain function")),
+        (lambda q, a: -1e308, Score(None, "the scorer returned -1e+308; return numbers up to 1e+100, such as a logarithm")),
+        (lambda q, a: 1e-300, Score(0.0)),
     ],
 )
 def test_what_a_function_returns(function: Any, score: Score) -> None:
@@ -288,6 +295,8 @@ def test_a_function_named_in_the_list_is_imported(tmp_path: Path) -> None:
         ([{"kind": "python", "function": "gone:score"}], "no module 'gone'"),
         ({"": exits}, "a scorer has the name ''"),
         ({"mine": 3}, "scorer 'mine' is a int"),
+        ({"mine": later}, "cannot use later: it is asynchronous; give a plain function"),
+        ({"mine": Later()}, "cannot use Later: it is asynchronous"),
     ],
 )
 def test_what_is_no_scorer_is_refused(spec: Any, message: str) -> None:
