@@ -332,6 +332,8 @@ def rows_in_memory(source: Any) -> tuple[bool, Sequence[Any]]:
 
 
 def _table_rows(frame: Any) -> list[Any]:
+    if repeated := sorted({str(name) for name in frame.columns[frame.columns.duplicated()]}):
+        raise QueryError(f"queries has two columns named {repeated[0][:40]!r}; rename one, or drop it")
     named: list[Any] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return named
 

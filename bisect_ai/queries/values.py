@@ -68,7 +68,7 @@ def _literal(text: str, otherwise: Any) -> Any:
 
 def missing(value: Any) -> bool:
     """Whether a cell is empty: None, an empty string, or a table's NaN, NaT or NA."""
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return True
     if isinstance(value, str | list | dict | int):
         return False
@@ -124,6 +124,8 @@ def _scalar(value: Any, *, where: str, depth: int) -> Any:
     if isinstance(value, bytes):
         return _decoded_bytes(value)
     if isinstance(value, UUID):
+        return str(value)
+    if type(value).__name__ in ("Interval", "Period"):  # pandas' bins and months
         return str(value)
     if hasattr(value, "tolist"):  # numpy, without importing it
         return tidy(value.tolist(), where=where, depth=depth + 1)
