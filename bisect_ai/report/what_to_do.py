@@ -58,7 +58,7 @@ def _elsewhere(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     kind = report.verdict.kind
     if kind != "inconclusive":
         return "", [told.get(kind, "")]
-    command, words = _to_settle(report, at)
+    command, words = _to_settle(report, quoting, at)
     meanwhile = _meanwhile(report, quoting)
     return command, [*words, *meanwhile] if command else [*meanwhile, *words]
 
@@ -71,7 +71,7 @@ def _meanwhile(report: Report, quoting: Quoting) -> list[str]:
     return [f"for now go back to {release_name(report.good, quoting)}: it scored {scale.value(loss.good)} on the same queries"]
 
 
-def _to_settle(report: Report, at: Standpoint) -> tuple[str, list[str]]:
+def _to_settle(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     """What would probably end an inconclusive run in a verdict."""
     needed = report.verdict.calls_needed
     if needed is None and (report.verdict.stopped or "").startswith(SILENCE):
@@ -81,6 +81,8 @@ def _to_settle(report: Report, at: Standpoint) -> tuple[str, list[str]]:
     if needed is None and report.log and 0 < (report.log.sampled or 0) < FEW_QUERIES:
         return "", [f"the log has {count(report.log.sampled, 'query', 'queries')} to ask: log more, or sample more of it"]
     if needed is None and report.loss.estimate is None:
+        if failed := next((told for told in report.warnings if told.startswith(f"scorer {report.metric} failed on ")), ""):
+            return at.again("run"), [f"once the scorer is mended: answers are not paid twice; {quoting.prose(failed)}"]
         # Chosen: enough for a first estimate with four axes.
         return at.with_calls(600), ["too few answers for any estimate: allow more calls, or sample more queries"]
     made = (report.usage.calls or 0) + (report.usage.cached or 0)

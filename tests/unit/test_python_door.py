@@ -14,6 +14,7 @@ import pytest
 
 import bisect_ai
 from bisect_ai.errors import BisectError
+from bisect_ai.report import terminal
 
 QUERIES = [{"id": f"q{i}", "input": f"{i}+{i}", "reference": str(2 * i)} for i in range(60)]
 TABLE = pd.DataFrame(
@@ -24,6 +25,8 @@ TABLE = pd.DataFrame(
         for model in (0, 1)
     ]
 )
+
+FRAME = pd.DataFrame(QUERIES)
 
 
 def _answer(query: Any, release: Any) -> dict[str, Any]:
@@ -146,6 +149,24 @@ def test_a_release_may_hold_numbers_of_numpy() -> None:
     assert found.changes.set_index("axis").loc["k", "before"] == 0.5
 
 
+def test_bins_months_and_arrays_inside_cells_are_read() -> None:
+    """What pandas makes of columns: `pd.cut` for segments, `pd.period_range` for months, arrays in mappings."""
+    bins = pd.cut(range(len(FRAME)), 2, labels=None)
+    months = pd.period_range("2026-01", periods=len(FRAME), freq="M")
+    found = _run(
+        queries=FRAME.assign(bin=bins, month=months, meta=[{"v": np.array([1, 2])}] * len(FRAME)), log={"segment": "bin"}
+    )
+    assert set(found.segments["name"]) == {f"bin = {each}" for each in bins.categories}
+
+
+def test_where_the_scorer_gave_no_scores_the_card_says_to_mend_it() -> None:
+    """It is finite for a few answers of the bad release alone, so that it does not fail ten times in a row."""
+    scores = {"correct": lambda query, answer: float("inf") if answer.text == query.reference else 0.0}
+    card = " ".join(terminal.card(_run(scorers=scores).report).split())
+    assert "once the scorer is mended: answers are not paid twice; scorer correct failed on" in card
+    assert "allow more calls" not in card
+
+
 def test_a_fix_may_be_verified_of_a_result(tmp_path: Path) -> None:
     settings = {"store": tmp_path / "store", "budget": {"calls": 400}}
     found = _run(**settings)
@@ -187,6 +208,7 @@ def test_a_fix_may_be_verified_of_a_result(tmp_path: Path) -> None:
         (lambda result: bisect_ai.onset(RESULTS, settings={"whre": "x"}), "unknown key 'log.whre'; did you mean 'where'"),
         (lambda result: bisect_ai.verify(5, {"prompt": "C"}), "cannot verify a fix of run 5"),  # type: ignore[arg-type]
         (lambda result: _canary(guards="cost:+10"), "guard.*cost"),
+        (lambda result: _run(queries=FRAME[[*FRAME.columns, "input"]]), "queries has two columns named 'input'"),
     ],
 )
 def test_a_wrong_use_is_told_in_one_line(result: bisect_ai.Result, use: Callable[[Any], Any], told: str) -> None:
