@@ -232,9 +232,18 @@ def suspect_line(suspect: ReportedSuspect, quoting: Quoting) -> str:
     return f"{joined(suspect.axes or ('?',), quoting)}: {short_value(suspect.message, quoting)}{place}"
 
 
-def closing(report: Report, decided: Iterable[str | None], quoting: Quoting, *, log: str = "Log") -> Iterator[ReportPart]:
-    """The parts that end every report: suspects, warnings, what became of the log, how it was `decided`; those without a line too."""
-    yield ReportPart(SUSPECTS, tuple(suspect_line(suspect, quoting) for suspect in report.suspects))
-    yield ReportPart(WARNINGS, tuple(quoting.prose(line) for line in report.warnings))
-    yield ReportPart(log, tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting)))
-    yield ReportPart("How it was decided", tuple(quoting.prose(line) for line in decided if line))
+def with_closing(
+    report: Report, parts: Iterable[ReportPart], decided: Iterable[str | None], quoting: Quoting, *, log: str = "Log"
+) -> list[ReportPart]:
+    """The parts and those that end every report: suspects, warnings, what became of the log, how it was `decided`.
+
+    Parts that say nothing are left out.
+    """
+    found = (
+        *parts,
+        ReportPart(SUSPECTS, tuple(suspect_line(suspect, quoting) for suspect in report.suspects)),
+        ReportPart(WARNINGS, tuple(quoting.prose(line) for line in report.warnings)),
+        ReportPart(log, tuple(f"{capitalised(line)}." for line in log_sentences(report.log, quoting=quoting))),
+        ReportPart("How it was decided", tuple(quoting.prose(line) for line in decided if line)),
+    )
+    return [part for part in found if part.lines or (part.build and part.build(report).rows)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.accounting import closing
+from bisect_ai.report.accounting import with_closing
 from bisect_ai.report.blocks import ReportPart, Table
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, negated
-from bisect_ai.report.phrases import fall_phrase, loss_phrase, onset_phrase
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, negated, rough
+from bisect_ai.report.phrases import fall_phrase, moved_phrase, onset_phrase
 from bisect_ai.report.report_values import Report, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.watch_values import (
@@ -133,12 +133,8 @@ def _amount(guard: GuardedMetric, x: float | None) -> str:
 
 
 def _change(report: Report, scale: Scale, quoting: Quoting) -> str:
-    loss, metric = report.loss, quoting.name(report.metric)
-    if loss.good is None or loss.bad is None:
-        return f"no answers of {quoting.name(report.good)} and {quoting.name(report.bad)} stand side by side yet"
-    verb = "falls" if loss.bad < loss.good else "rises" if loss.bad > loss.good else "stays"
-    ends = f"at {scale.value(loss.good)}" if verb == "stays" else f"from {scale.value(loss.good)} to {scale.value(loss.bad)}"
-    return f"{metric} {verb} {ends} ({loss_phrase(loss, scale)})"
+    none = f"no answers of {quoting.name(report.good)} and {quoting.name(report.bad)} stand side by side yet"
+    return moved_phrase(report.loss, quoting.name(report.metric), scale) or none
 
 
 def still_needed(canary: CanaryBlock, scale: Scale) -> str:
@@ -153,19 +149,14 @@ def still_needed(canary: CanaryBlock, scale: Scale) -> str:
 def _answers(needed: FurtherAnswers) -> str:
     if needed.canary is None or needed.baseline is None:
         return "more answers than can be named"
-    more = count(_rough(needed.canary), "more scored answer")
-    return f"about {more} of the canary and {count(_rough(needed.baseline))} of the baseline"
-
-
-def _rough(n: int) -> int:
-    """Two digits: a forecast has no more."""
-    return int(float(f"{n:.2g}"))
+    more = count(rough(needed.canary), "more scored answer")
+    return f"about {more} of the canary and {count(rough(needed.baseline))} of the baseline"
 
 
 def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[ReportPart]:
     """The report in reading order, after its sentence; parts that say nothing are left out."""
     decided = (report.verdict.reason, report.decision, f"run {report.run}")
-    found = [
+    found = (
         ReportPart("Loss", tuple(_loss_lines(report, quoting))),
         ReportPart("Evidence", build=evidence_table),
         ReportPart("Answers", build=answers_table),
@@ -174,9 +165,8 @@ def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[ReportPart]:
         ReportPart("Segments", build=segments_table),
         ReportPart("Were both asked the same?", build=balance_table),
         ReportPart("How the interval tightened", build=looks_table),
-        *closing(report, decided, quoting),
-    ]
-    return [part for part in found if part.lines or (part.build and part.build(report).rows)]
+    )
+    return with_closing(report, found, decided, quoting)
 
 
 def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
@@ -214,7 +204,7 @@ def evidence_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ")
 
 
 def _outlook(needed: FurtherAnswers, scale: Scale) -> tuple[str, ...]:
-    more = ("none would do" if n is None else count(_rough(n)) for n in (needed.canary, needed.baseline))
+    more = ("none would do" if n is None else count(rough(n)) for n in (needed.canary, needed.baseline))
     return scale.difference(needed.if_loss), *more
 
 

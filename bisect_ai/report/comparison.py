@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bisect_ai.report import tables
-from bisect_ai.report.accounting import closing
+from bisect_ai.report.accounting import with_closing
 from bisect_ai.report.blocks import ReportPart, Table
 from bisect_ai.report.measured_values import CompareBlock, ComparedConfiguration, ReportedPair, ScoredFlip
-from bisect_ai.report.number_text import Scale, count, listed
-from bisect_ai.report.phrases import loss_phrase
+from bisect_ai.report.number_text import Scale, count, listed, rough
+from bisect_ai.report.phrases import moved_phrase
 from bisect_ai.report.report_values import Report, scale_of
-from bisect_ai.report.untrusted_text import PLAIN, Quoting
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, cut
 
 
 # -- the sentence --------------------------------------------------------------------------------------------------------
@@ -29,12 +29,8 @@ def comparison_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
 
 def _moved(report: Report, pair: ReportedPair, scale: Scale, quoting: Quoting) -> str:
     loss, metric = pair.loss, quoting.name(report.metric)
-    if loss.good is None or loss.bad is None:
-        return f"{metric} could not be compared"
-    verb = "falls" if loss.bad < loss.good else "rises" if loss.bad > loss.good else "stays"
-    good, bad = scale.value(loss.good), scale.value(loss.bad)
-    ends = f"at {good}" if verb == "stays" else f"from {good} to {bad}"
-    return f"{metric} {verb} {ends} ({loss_phrase(loss, scale)}) on {count(loss.n, 'paired query', 'paired queries')}"
+    moved = moved_phrase(loss, metric, scale)
+    return f"{moved} on {count(loss.n, 'paired query', 'paired queries')}" if moved else f"{metric} could not be compared"
 
 
 def _rest(pair: ReportedPair, block: CompareBlock, scale: Scale) -> str:
@@ -65,13 +61,8 @@ def power(pair: ReportedPair, block: CompareBlock, scale: Scale) -> str:
     if pair.queries_needed is None or pair.sees <= block.tolerance:
         return told
     return (
-        f"{told}, about {count(_rough(pair.queries_needed), 'query', 'queries')} would see {scale.difference(block.tolerance)}"
+        f"{told}, about {count(rough(pair.queries_needed), 'query', 'queries')} would see {scale.difference(block.tolerance)}"
     )
-
-
-def _rough(n: int) -> int:
-    """Two digits: a forecast has no more."""
-    return int(float(f"{n:.2g}"))
 
 
 def _blamed(block: CompareBlock, quoting: Quoting) -> str:
@@ -83,19 +74,18 @@ def _blamed(block: CompareBlock, quoting: Quoting) -> str:
 def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[ReportPart]:
     """The report in reading order, after its sentence; parts that say nothing are left out."""
     decided = (report.verdict.reason, report.decision, f"run {report.run}")
-    found = [
+    found = (
         ReportPart("Loss", tuple(_loss_lines(report, quoting))),
         ReportPart("Configurations", build=configurations_table),
         ReportPart("By axis", tuple(_axis_lines(report, quoting))),
         ReportPart("Effects by axis", build=tables.effects_table),
         ReportPart("Values of the combinations", build=cells_table),
-        ReportPart("Other metrics", build=metrics_table),
+        ReportPart("Other metrics", build=tables.side_table),
         ReportPart("Segments", build=tables.segments_table),
         ReportPart("Queries that score lower", build=lost_table),
         ReportPart("Queries that score higher", build=gained_table),
-        *closing(report, decided, quoting, log="Files"),
-    ]
-    return [part for part in found if part.lines or (part.build and part.build(report).rows)]
+    )
+    return with_closing(report, found, decided, quoting, log="Files")
 
 
 def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
@@ -177,11 +167,6 @@ def cells_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
     return tables.cells_table(report, quoting=quoting, join=join) if report.cells else Table((), ())
 
 
-def metrics_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:
-    """The scores that do not decide, and what the answers took."""
-    return tables.side_table(report, quoting=quoting, join=join)
-
-
 def lost_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built
     """The queries that score lower in the leading pair."""
     return _flips(report, quoting, -1.0)
@@ -197,21 +182,17 @@ def _flips(report: Report, quoting: Quoting, sign: float) -> Table:
     scale, rest = scale_of(report, quoting=quoting), len(found) - MOST_FLIPS
     rows = tuple(_flip_row(flip, scale, quoting) for flip in found[:MOST_FLIPS])
     notes = (f"{count(rest, 'more query', 'more queries')} in the JSON report.",) if rest > 0 else ()
-    table = Table(("query", "good", "bad", "answer of good", "answer of bad"), rows, notes)
-    return table if any(getattr(flip, side).text for flip in found for side in ("good", "bad")) else _first_columns(table, 3)
-
-
-def _first_columns(table: Table, n: int) -> Table:
-    return Table(table.columns[:n], tuple(row[:n] for row in table.rows), table.notes)
+    shown = 5 if any(flip.good.text or flip.bad.text for flip in found) else 3
+    columns = ("query", "good", "bad", "answer of good", "answer of bad")
+    return Table(columns[:shown], tuple(row[:shown] for row in rows), notes)
 
 
 def _flip_row(flip: ScoredFlip, scale: Scale, quoting: Quoting) -> tuple[str, ...]:
     name = flip.query if flip.query == flip.input or not flip.input else f"{flip.query}: {flip.input}"
     scores = (scale.number(getattr(flip, side).score) for side in ("good", "bad"))
-    texts = (quoting.name(text) if (text := _cut(getattr(flip, side).text, ANSWER)) else "–" for side in ("good", "bad"))
-    return quoting.name(_cut(name, QUESTION)), *scores, *texts
+    texts = (quoting.name(text) if (text := _shortened(getattr(flip, side).text, ANSWER)) else "–" for side in ("good", "bad"))
+    return quoting.name(_shortened(name, QUESTION)), *scores, *texts
 
 
-def _cut(text: object, limit: int) -> str:
-    line = " ".join(str(text or "").split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+def _shortened(text: object, limit: int) -> str:
+    return cut(" ".join(str(text or "").split()), limit)

@@ -73,14 +73,19 @@ def _joined_pieces(pieces: Sequence[MarkedText]) -> Pieces:
 def example_block(example: FlippedQuery, quoting: Quoting = PLAIN, *, second: str = "bad") -> Block:
     """One flipped query: what was asked and expected, and both answers with their scores and tool calls; `second` names the bad one."""
     title = f"query {quoting.name(example.query)}"
-    if example.segment not in (None, ""):
+    if _is_told(example.segment):
         title += f", segment {quoting.name(example.segment)}"
     lines = [("asked", as_text(example.input))]
-    if example.reference not in (None, "", [], {}):
+    if _is_told(example.reference):
         lines.append(("expected", as_text(example.reference)))
     for arm, answer in (("good", example.good), (second, example.bad)):
         lines.extend(_answer_lines(arm, answer))
     return Block(title, tuple(lines))
+
+
+def _is_told(value: object) -> bool:
+    """Whether the log says something there: a zero or a False is something."""
+    return value not in (None, "", [], {})
 
 
 def shown_score(answer: ShownAnswer) -> str:
@@ -104,44 +109,41 @@ def _answer_lines(arm: str, answer: ShownAnswer) -> list[tuple[str, str]]:
 
 # -- on the page ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class AnswerCard:
-    """One side of an example: its score, its text with the differing words marked, the tools it called."""
+class AnswerSide:
+    """One side's answer: its score, its text with the differing words marked, the tools it called."""
 
-    side: str
     score: str
+    value: float | None
     text: Pieces
     calls: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A flipped query and both answers."""
+    """A flipped query and both answers; `second` is what the other side is called."""
 
     title: str
     asked: str
     expected: str
-    good: AnswerCard
-    bad: AnswerCard
+    good: AnswerSide
+    bad: AnswerSide
+    second: str
 
 
 def example_of(example: FlippedQuery, second: str) -> Example:
     """One flipped query with both answers, the words that differ marked."""
     title = f"Query {one_line(example.query)}"
-    if example.segment not in (None, ""):
+    if _is_told(example.segment):
         title += f", segment {one_line(example.segment)}"
     texts = compared(example.good.text, example.bad.text, limit=ON_PAGE)
     return Example(
         title,
         show(as_text(example.input, indent=1), limit=ON_PAGE),
-        show(as_text(example.reference, indent=1), limit=ON_PAGE) if example.reference not in (None, "", [], {}) else "",
-        _answer("good", example.good, texts[0]),
-        _answer(second, example.bad, texts[1]),
+        show(as_text(example.reference, indent=1), limit=ON_PAGE) if _is_told(example.reference) else "",
+        _side(example.good, texts[0], ON_PAGE),
+        _side(example.bad, texts[1], ON_PAGE),
+        second,
     )
-
-
-def _answer(side: str, answer: ShownAnswer, text: Pieces) -> AnswerCard:
-    calls = tuple(show(tool_call(call), limit=ON_PAGE) for call in answer.tool_calls)
-    return AnswerCard(side, shown_score(answer), text, calls)
 
 
 # Characters of rows that a page holds: with its figures it stays below five megabytes.
@@ -156,26 +158,15 @@ _MARKUP = 900
 
 
 @dataclass(frozen=True)
-class AnswerSide:
-    """One combination's answer: its score, its text in pieces, the tools it called."""
-
-    score: str
-    value: float | None
-    text: Pieces
-    calls: tuple[str, ...]
-    is_there: bool = True
-
-
-@dataclass(frozen=True)
 class AnswerLine:
-    """A row: the query, what became of it, the answers in the order of the table's sides."""
+    """A row: the query, what became of it, the answers in the order of the table's sides (None: that side was not asked)."""
 
     query: str
     segment: str
     asked: str
     expected: str
     outcome: str
-    sides: tuple[AnswerSide, ...]
+    sides: tuple[AnswerSide | None, ...]
 
 
 @dataclass(frozen=True)
@@ -233,21 +224,19 @@ def _line(report: Report, each: AnsweredQuery, cells: Sequence[tuple[str, ...]])
     marked_good, marked_bad = _marked(good, bad)
     between = [_marked(good, middle)[1] for middle in answers[1:-1]]
     texts = [marked_good, *between, marked_bad]
-    expected = "" if each.reference in (None, "", [], {}) else one_line(each.reference, limit=TEXT_LIMIT)
+    expected = one_line(each.reference, limit=TEXT_LIMIT) if _is_told(each.reference) else ""
     return AnswerLine(
         one_line(each.query, limit=200),
-        one_line(each.segment, limit=80) if each.segment not in (None, "") else "",
+        one_line(each.segment, limit=80) if _is_told(each.segment) else "",
         show(each.input or "", limit=TEXT_LIMIT),
         expected,
         _outcome(report, each, cells),
-        tuple(_side(answer, text) for answer, text in zip(answers, texts, strict=True)),
+        tuple(None if one is None else _side(one, text, TEXT_LIMIT) for one, text in zip(answers, texts, strict=True)),
     )
 
 
-def _side(answer: ShownAnswer | None, text: Pieces) -> AnswerSide:
-    if answer is None:
-        return AnswerSide("", None, (), (), is_there=False)
-    calls = tuple(show(tables.tool_call(call), limit=TEXT_LIMIT) for call in answer.tool_calls)
+def _side(answer: ShownAnswer, text: Pieces, limit: int) -> AnswerSide:
+    calls = tuple(show(tool_call(call), limit=limit) for call in answer.tool_calls)
     return AnswerSide(shown_score(answer), answer.score, text, calls)
 
 
@@ -255,24 +244,20 @@ def _marked(one: ShownAnswer | None, other: ShownAnswer | None) -> tuple[Pieces,
     """Two answers with the differing words marked; of long ones all between their common ends."""
     texts = [show(answer.text, limit=TEXT_LIMIT) if answer else "" for answer in (one, other)]
     if one is None or other is None or texts[0] == texts[1]:
-        return _whole(texts[0]), _whole(texts[1])
+        return _whole_text(texts[0]), _whole_text(texts[1])
     if sum(text.count(" ") for text in texts) <= MOST_MARKED:
         return compared(*texts, limit=TEXT_LIMIT)
     return _by_ends(texts[0].split(" "), texts[1].split(" "))
-
-
-def _whole(text: str) -> Pieces:
-    return (MarkedText(text, False),) if text else ()
 
 
 def _by_ends(one: Sequence[str], other: Sequence[str]) -> tuple[Pieces, Pieces]:
     most = min(len(one), len(other))
     head = next((i for i in range(most) if one[i] != other[i]), most)
     tail = next((i for i in range(most - head) if one[-1 - i] != other[-1 - i]), most - head)
-    return _cut(one, head, tail), _cut(other, head, tail)
+    return _around(one, head, tail), _around(other, head, tail)
 
 
-def _cut(words: Sequence[str], head: int, tail: int) -> Pieces:
+def _around(words: Sequence[str], head: int, tail: int) -> Pieces:
     end = len(words) - tail
     parts = ((" ".join(words[:head]), False), (" ".join(words[head:end]), True), (" ".join(words[end:]), False))
     told = [MarkedText(text, differs) for text, differs in parts if text]

@@ -7,7 +7,6 @@ Values are in the units of the metric; costs are positive when the change lowers
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist, median
@@ -26,9 +25,10 @@ from bisect_ai.report.figure_values import (
     Segments,
     Step,
     Waterfall,
+    point_of,
 )
 from bisect_ai.report.measured_values import NetChurn, ReportedCell, ReportedEffect
-from bisect_ai.report.number_text import Interval, Scale, count
+from bisect_ai.report.number_text import Scale, count
 from bisect_ai.report.phrases import cause_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.tables import (
@@ -56,7 +56,7 @@ ADAPTIVE = (
 def waterfall(report: Report) -> Waterfall | Absent:
     """From good to bad by Shapley share of each axis; else by the share of each cause that was measured."""
     loss, scale = report.loss, fine_scale(report, PLAIN)
-    good, bad = (_point(value, side_interval(report, side)) for side, value in (("good", loss.good), ("bad", loss.bad)))
+    good, bad = (point_of(value, side_interval(report, side)) for side, value in (("good", loss.good), ("bad", loss.bad)))
     if good is None or bad is None:
         return Absent("Good and bad were not both measured.")
     shares = _shapley(report)
@@ -71,7 +71,7 @@ def waterfall(report: Report) -> Waterfall | Absent:
 
 def effects(report: Report) -> Effects | Absent:
     """Introduced alone against reverted alone, for the axes that have one of them."""
-    single = {(e.axes[0], e.kind): _point(e.estimate, e.interval) for e in report.effects if len(e.axes) == 1}
+    single = {(e.axes[0], e.kind): point_of(e.estimate, e.interval) for e in report.effects if len(e.axes) == 1}
     axes = list(report.axes or dict.fromkeys(axis for axis, _ in single))
     rows = [AxisEffects(_name(a), single.get((a, "introduced")), single.get((a, "reverted"))) for a in axes]
     known = [row for row in rows if row.introduced or row.reverted]
@@ -136,13 +136,13 @@ def segments(report: Report) -> Segments | Absent:
     rows = [
         SegmentRow(_name(segment_name(row)), row.share, point, row.n)
         for row in segments_told(report)
-        if (point := _point(row.loss, row.interval)) is not None
+        if (point := point_of(row.loss, row.interval)) is not None
     ]
     if not rows:
         return Absent("The log declares no segments, and none was found.")
     rows.sort(key=lambda row: -row.loss.value)
     return Segments(
-        one_line(report.metric), tuple(rows), _point(report.loss.estimate, report.loss.interval), fine_scale(report, PLAIN)
+        one_line(report.metric), tuple(rows), point_of(report.loss.estimate, report.loss.interval), fine_scale(report, PLAIN)
     )
 
 
@@ -155,7 +155,7 @@ def _churn_bars(report: Report) -> tuple[NetChurn, ...]:
 def _shapley(report: Report) -> list[tuple[str, Point]] | None:
     """(axis, share of the loss in points) for every axis, or None when one is undefined."""
     rows = [e for e in report.effects if e.kind == "shapley"]
-    points = [(_name(e.axes[0]), _point(e.estimate, e.interval)) for e in rows]
+    points = [(_name(e.axes[0]), point_of(e.estimate, e.interval)) for e in rows]
     known = [(name, point) for name, point in points if point is not None]
     return known if known and len(known) == len(points) else None
 
@@ -205,13 +205,13 @@ def _why(report: Report) -> str:
 
 
 def _pair(report: Report, axes: Sequence[str], effect: ReportedEffect | None) -> Pair | None:
-    values = {frozenset(cell.bad_axes): _point(cell.value, cell.interval) for cell in valued_cells(report)}
+    values = {frozenset(cell.bad_axes): point_of(cell.value, cell.interval) for cell in valued_cells(report)}
     first, second = axes
     corners = [values.get(frozenset(bad)) for bad in ((), (first,), (second,), (first, second))]
     neither, first_bad, second_bad, both = corners
     if neither is None or first_bad is None or second_bad is None or both is None:
         return None
-    point = None if effect is None else _point(effect.estimate, effect.interval)
+    point = None if effect is None else point_of(effect.estimate, effect.interval)
     names = (_name(first), _name(second))
     return Pair(*names, neither, first_bad, second_bad, both, point, one_line(report.metric), scale_of(report))
 
@@ -219,7 +219,7 @@ def _pair(report: Report, axes: Sequence[str], effect: ReportedEffect | None) ->
 def _cell_row(cell: ReportedCell, axes: Sequence[str], rollback: frozenset[str] | None) -> CellRow:
     bad = frozenset(cell.bad_axes)
     role = "good" if not bad else "bad" if len(bad) == len(axes) else "rollback" if bad == rollback else ""
-    point = _point(cell.value, cell.interval)
+    point = point_of(cell.value, cell.interval)
     assert point is not None, "only cells with a value come here"
     name = cell_name(cell.bad_axes, axes)
     return CellRow(tuple(a in bad for a in axes), name, point, cell.trials or 0, cell.errors or 0, role)
@@ -259,12 +259,6 @@ def _pseudo_error(sizes: Sequence[float]) -> float:
     first = 1.5 * median(sizes)
     kept = [size for size in sizes if size < 2.5 * first] or list(sizes)
     return 1.5 * median(kept)
-
-
-def _point(value: float | None, interval: Interval) -> Point | None:
-    if value is None or not math.isfinite(value):
-        return None
-    return Point(value, None if interval is None else (interval[0], interval[1]))
 
 
 def _name(text: object) -> str:

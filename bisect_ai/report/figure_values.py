@@ -5,10 +5,11 @@ Values are in the units of the metric; costs are positive when the change lowers
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bisect_ai.report.measured_values import NetChurn
-from bisect_ai.report.number_text import Scale, listed
+from bisect_ai.report.number_text import Interval, Scale, listed
 from bisect_ai.report.untrusted_text import one_line
 
 
@@ -25,6 +26,13 @@ class Point:
 
     value: float
     interval: tuple[float, float] | None
+
+
+def point_of(value: float | None, interval: Interval) -> Point | None:
+    """A value and its interval as a point; None where there is no number to draw."""
+    if value is None or not math.isfinite(value):
+        return None
+    return Point(value, None if interval is None else (interval[0], interval[1]))
 
 
 @dataclass(frozen=True)
@@ -158,21 +166,21 @@ def alt_text(data: Series | Absent) -> str:
         case Absent(reason=reason):
             told = reason
         case Waterfall(scale=scale):
-            steps = [f"{step.label} {_number(scale, step.cost)}" for step in data.steps]
+            steps = [f"{step.label} {number_of(scale, step.cost)}" for step in data.steps]
             ends = f"{scale.value(data.good.value)} (good) to {scale.value(data.bad.value)} (bad)"
             told = f"{data.metric} from {ends}; cost of each step: {listed(steps)}"
         case Effects(scale=scale):
-            rows = [f"{r.axis}: {_number(scale, r.introduced)} and {_number(scale, r.reverted)}" for r in data.rows]
+            rows = [f"{r.axis}: {number_of(scale, r.introduced)} and {number_of(scale, r.reverted)}" for r in data.rows]
             told = f"cost of each axis in {data.metric}, changed alone and taken back alone: {'; '.join(rows)}"
         case CellPoints(scale=scale):
-            cells = "; ".join(f"{row.name} {_number(scale, row.point)}" for row in data.rows)
+            cells = "; ".join(f"{row.name} {number_of(scale, row.point)}" for row in data.rows)
             told = f"{data.metric} of each combination, by what is new in it: {cells}"
         case Segments(scale=scale):
-            told = f"loss of {data.metric} by segment: {'; '.join(f'{r.name} {_number(scale, r.loss)}' for r in data.rows)}"
+            told = f"loss of {data.metric} by segment: {'; '.join(f'{r.name} {number_of(scale, r.loss)}' for r in data.rows)}"
         case Pair(scale=scale):
             corners = (data.neither, data.first_bad, data.second_bad, data.both)
             names = ("neither", data.first, data.second, "both")
-            values = [f"{name} {_number(scale, point)}" for name, point in zip(names, corners, strict=True)]
+            values = [f"{name} {number_of(scale, point)}" for name, point in zip(names, corners, strict=True)]
             told = f"{data.metric} with the new version of {listed(values)}"
         case HalfNormal():
             beyond = [label for label, size in zip(data.labels, data.sizes, strict=True) if size > data.margin]
@@ -185,7 +193,8 @@ def alt_metadata(text: str, **_: object) -> tuple[dict[str, object], dict[str, o
     return {}, {kind: {"alt": text} for kind in ("image/png", "image/svg+xml", "image/jpeg")}
 
 
-def _number(scale: Scale, point: Point | None) -> str:
+def number_of(scale: Scale, point: Point | None) -> str:
+    """The number with its interval, or that it was not measured."""
     if point is None:
         return "not measured"
     return scale.number(point.value) if point.interval is None else scale.bracket(point.value, point.interval)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.errors import InputError
 from bisect_ai.report import figure_values
-from bisect_ai.report.figure_values import Absent, Point, alt_metadata, alt_text
+from bisect_ai.report.figure_values import Absent, Point, alt_metadata, alt_text, number_of
 from bisect_ai.report.measured_values import EFFECT_KINDS, NetChurn
 from bisect_ai.report.number_text import Scale
 from bisect_ai.report.report_values import Report, fine_scale
-from bisect_ai.report.untrusted_text import PLAIN, one_line
+from bisect_ai.report.untrusted_text import PLAIN, cut, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,14 +67,14 @@ def waterfall(axes: Axes, data: figure_values.Waterfall) -> None:
     """From good to bad, a step for each axis or cause; the whisker is the interval of the step's end."""
     rows = len(data.steps) + len(data.churn) + 2
     _rows(axes, rows, data.metric, data.scale)
-    _header(axes, 0, "good", _bracket(data.scale, data.good))
+    _header(axes, 0, "good", _value_of(data.scale, data.good))
     _dot(axes, 0, data.good, HELP)
     for i, step in enumerate(data.steps, start=1):
-        _header(axes, i, step.label, _signed(data.scale, step.cost), limit=44)
+        _header(axes, i, step.label, number_of(data.scale, step.cost), limit=44)
         _step(axes, i, step)
     for i, churn in enumerate(data.churn, start=len(data.steps) + 1):
         _shuffle(axes, i, churn, data)
-    _header(axes, rows - 1, "bad", _bracket(data.scale, data.bad))
+    _header(axes, rows - 1, "bad", _value_of(data.scale, data.bad))
     _dot(axes, rows - 1, data.bad, HARM)
     last = data.steps[-1].end if data.steps else data.good.value
     _connect(axes, [data.good.value, *(step.end for step in data.steps), *(last for _ in data.churn)])
@@ -93,7 +93,7 @@ def effects(axes: Axes, data: figure_values.Effects) -> None:
     _rows(axes, len(data.rows), f"cost in {points(data.scale)} of {data.metric}", data.scale)
     axes.axvline(0, color=MUTED, linewidth=1)
     for i, row in enumerate(data.rows):
-        known = [_signed(data.scale, p) if p else "not measured" for p in (row.introduced, row.reverted)]
+        known = [number_of(data.scale, point) for point in (row.introduced, row.reverted)]
         _header(axes, i, row.axis, " · ".join(known))
         for shift, point, filled in ((-0.07, row.introduced, True), (0.17, row.reverted, False)):
             if point:
@@ -107,16 +107,18 @@ def interaction(axes: Axes, data: figure_values.Pair) -> None:
         axes.plot([shift, 1 + shift], [left.value, right.value], color=colour, linestyle=dash, linewidth=1.8)
         for x, point in ((shift, left), (1 + shift, right)):
             _upright(axes, x, point, colour, filled=side == "good")
-        text = f"{_cut(data.second, 14)} {side}"
+        text = f"{cut(data.second, 14)} {side}"
         axes.annotate(
             text, (1 + shift, right.value), (8, 0), textcoords="offset points", color=colour, va="center", fontsize=10
         )
     axes.set_xlim(-0.15, 1.75)
-    axes.set_xticks([0, 1], [f"{_cut(data.first, 14)} good", f"{_cut(data.first, 14)} bad"])
+    axes.set_xticks([0, 1], [f"{cut(data.first, 14)} good", f"{cut(data.first, 14)} bad"])
     axes.grid(axis="y")
     ticks(axes.yaxis, data.scale)
     effect = "" if data.effect is None else f"interaction {data.scale.bracket(data.effect.value, data.effect.interval)}"
-    axes.set_title(f"{_cut(data.first)} × {_cut(data.second)}\n{effect}", loc="left", fontsize=11, color=INK)
+    axes.set_title(
+        f"{cut(data.first, NAME_LIMIT)} × {cut(data.second, NAME_LIMIT)}\n{effect}", loc="left", fontsize=11, color=INK
+    )
 
 
 def cells(axes: Axes, data: figure_values.CellPoints) -> None:
@@ -136,7 +138,7 @@ def cells(axes: Axes, data: figure_values.CellPoints) -> None:
     for a, axis in enumerate(data.axes):
         x = left + 0.055 * a
         axes.text(
-            x, -0.8, _cut(axis, 18), transform=axes.get_yaxis_transform(), rotation=55, ha="left", va="bottom",
+            x, -0.8, cut(axis, 18), transform=axes.get_yaxis_transform(), rotation=55, ha="left", va="bottom",
             rotation_mode="anchor", fontsize=10,
         )  # fmt: skip
     axes.set_ylim(rows - 0.4, -0.7)
@@ -160,7 +162,7 @@ def half_normal(axes: Axes, data: figure_values.HalfNormal) -> None:
     for i in named:
         is_right = data.sizes[i] > largest / 2
         axes.annotate(
-            _cut(data.labels[i]), (data.sizes[i], data.quantiles[i]), (-7 if is_right else 7, 0), textcoords="offset points",
+            cut(data.labels[i], NAME_LIMIT), (data.sizes[i], data.quantiles[i]), (-7 if is_right else 7, 0), textcoords="offset points",
             ha="right" if is_right else "left", va="center", fontsize=10,
         )  # fmt: skip
     axes.set_xlim(0, largest * 1.08)
@@ -179,7 +181,7 @@ def segments(axes: Axes, data: figure_values.Segments) -> None:
         axes.axvline(data.overall.value, color=MUTED, linewidth=1, linestyle="--")
     for i, row in enumerate(data.rows):
         share = "" if row.share is None else f" ({100 * row.share:.0f} % of queries)"
-        _header(axes, i, f"{_cut(row.name)}{share}", _signed(data.scale, row.loss), limit=60)
+        _header(axes, i, f"{cut(row.name, NAME_LIMIT)}{share}", number_of(data.scale, row.loss), limit=60)
         _dot(axes, i + 0.05, row.loss, _tone(row.loss))
 
 
@@ -189,7 +191,7 @@ def forest(axes: Axes, rows: Sequence[tuple[str, Point]], band: float, label: st
     axes.axvspan(-band, band, color=QUIET, alpha=0.25, linewidth=0)
     axes.axvline(0, color=MUTED, linewidth=1)
     for i, (name, point) in enumerate(rows):
-        _header(axes, i, name, _signed(scale, point), limit=60)
+        _header(axes, i, name, number_of(scale, point), limit=60)
         _dot(axes, i + 0.05, point, _tone(point))
 
 
@@ -301,7 +303,7 @@ def one_kind(axes: Axes, data: figure_values.Effects) -> None:
     axes.axvline(0, color=MUTED, linewidth=1)
     for i, row in enumerate(data.rows):
         if row.introduced:
-            _header(axes, i, row.axis, _signed(data.scale, row.introduced))
+            _header(axes, i, row.axis, number_of(data.scale, row.introduced))
             _dot(axes, i + 0.05, row.introduced, _tone(row.introduced))
 
 
@@ -318,7 +320,7 @@ def _header(axes: Axes, row: float, name: str, number: str, *, limit: int = NAME
     where = axes.get_yaxis_transform()
     behind = {"facecolor": SURFACE, "edgecolor": "none", "pad": 1}
     axes.text(
-        0, row - 0.32, _cut(name, limit), transform=where, va="center", ha="left", fontsize=11, fontweight="bold", bbox=behind
+        0, row - 0.32, cut(name, limit), transform=where, va="center", ha="left", fontsize=11, fontweight="bold", bbox=behind
     )
     axes.text(1, row - 0.32, number, transform=where, va="center", ha="right", fontsize=10, color=MUTED, bbox=behind)
 
@@ -375,7 +377,7 @@ def _tick(scale: Scale, x: float) -> str:
 
 def _unit(metric: str, scale: Scale) -> str:
     unit = "%" if scale.share else scale.unit
-    return f"{_cut(metric)} in {unit}" if unit else _cut(metric)
+    return f"{cut(metric, NAME_LIMIT)} in {unit}" if unit else cut(metric, NAME_LIMIT)
 
 
 def points(scale: Scale) -> str:
@@ -383,13 +385,5 @@ def points(scale: Scale) -> str:
     return "points" if scale.share else scale.unit or "units"
 
 
-def _bracket(scale: Scale, point: Point) -> str:
-    return scale.value(point.value) if point.interval is None else scale.bracket(point.value, point.interval)
-
-
-def _signed(scale: Scale, point: Point) -> str:
-    return scale.number(point.value) if point.interval is None else scale.bracket(point.value, point.interval)
-
-
-def _cut(text: str, limit: int = NAME_LIMIT) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _value_of(scale: Scale, point: Point) -> str:
+    return scale.value(point.value) if point.interval is None else number_of(scale, point)

@@ -122,7 +122,7 @@ def _chart_picture(chart: Chart, *, drawn: bool) -> Picture:
 
 def _written(template: str, *, answers: AnswerTable | None = None, **parts: object) -> str:
     """A page from its template, with our style sheet, our script where it has answers, and the policy that allows just these."""
-    style, script = _style(), _script() if answers else ""
+    style, script = _page_file("page.css"), _page_file("answers.js") if answers else ""
     allowed = f"; script-src '{_hash(script)}'" if script else ""
     text = (
         _environment()
@@ -244,17 +244,10 @@ def _trusted(markup: str) -> Markup:
 
 
 @cache
-def _style() -> str:
+def _page_file(name: str) -> str:
     from importlib.resources import files
 
-    return files("bisect_ai.report").joinpath("pages", "page.css").read_text(encoding="utf-8")
-
-
-@cache
-def _script() -> str:
-    from importlib.resources import files
-
-    return files("bisect_ai.report").joinpath("pages", "answers.js").read_text(encoding="utf-8")
+    return files("bisect_ai.report").joinpath("pages", name).read_text(encoding="utf-8")
 
 
 def _hash(content: str) -> str:

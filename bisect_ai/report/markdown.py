@@ -5,11 +5,10 @@ No HTML, no links, no images. Untrusted text is escaped, in code spans or behind
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
-from bisect_ai.report.accounting import closing, judges_told, usage_sentence
+from bisect_ai.report import change_report, tables
+from bisect_ai.report.accounting import judges_told, usage_sentence, with_closing
 from bisect_ai.report.blocks import TEXT_LIMIT, Block, ReportPart, Table
 from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.change_report import churn_lines, side_lines
@@ -18,10 +17,10 @@ from bisect_ai.report.json_edge import read
 from bisect_ai.report.number_text import PROSE_LIMIT, count, listed
 from bisect_ai.report.phrases import candidates_phrase, cause_phrase, logged_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_values import NamedChange
-from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale, is_of_watching
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale
 from bisect_ai.report.standpoint import HERE, Standpoint
-from bisect_ai.report.untrusted_text import MARKDOWN, Quoting, fence, inline, quote_lines, show
-from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
+from bisect_ai.report.untrusted_text import MARKDOWN, as_text, fence, inline, quote_lines, show
+from bisect_ai.report.verdict_sentence import score_parts, verdict_sentence, verified_lines
 
 LINES_PER_TEXT = 12  # an answer of more lines hides the next example
 
@@ -35,14 +34,14 @@ def render(report: ReportLike, *, at: Standpoint = HERE) -> str:
     """The report as a Markdown document, the card first."""
     report = read(Report, report)
     top = [*_card(report, at), verdict_sentence(report, quoting=MARKDOWN)]
-    if report.canary:
-        return show("\n\n".join([*top, *_parts(report, canary_report.parts)]) + "\n")
-    if is_of_watching(report):
-        return show("\n\n".join([*top, *_parts(report, watch_report.parts)]) + "\n")
-    if report.compare:
-        return show("\n\n".join([*top, *_parts(report, comparison.parts)]) + "\n")
+    if (parts_of := score_parts(report)) is not None:
+        return show("\n\n".join([*top, *_parts(report, parts_of(report, quoting=MARKDOWN))]) + "\n")
     parts = [*top, *_verified(report), *_facts(report), *_tables(report)]
-    parts += [*_judges(report), *_examples(report), *_parts(report, _closing)]
+    parts += [
+        *_judges(report),
+        *_examples(report),
+        *_parts(report, with_closing(report, (), change_report.decided(report), MARKDOWN)),
+    ]
     run = f"; run {MARKDOWN.name(report.run)}" if report.run else ""
     cost = f"Cost: {usage_sentence(report.usage)}{run}"
     return show("\n\n".join([*parts, cost]) + "\n")
@@ -83,8 +82,8 @@ def _verified(report: Report) -> Iterator[str]:
         yield "\n".join(f"{' ' * (len(line) - len(line.lstrip()))}- {line.strip()}" for line in lines)
 
 
-def _parts(report: Report, parts: Callable[..., Iterable[ReportPart]]) -> Iterator[str]:
-    for part in [part for part in parts(report, quoting=MARKDOWN) if part.lines or part.build]:
+def _parts(report: Report, parts: Iterable[ReportPart]) -> Iterator[str]:
+    for part in parts:
         yield f"### {part.title}"
         if part.lines:
             yield "\n".join(f"- {line}" for line in part.lines)
@@ -92,10 +91,6 @@ def _parts(report: Report, parts: Callable[..., Iterable[ReportPart]]) -> Iterat
             built = part.build(report, quoting=MARKDOWN)
             yield _table(built)
             yield from built.notes
-
-
-def _closing(report: Report, *, quoting: Quoting) -> Iterator[ReportPart]:
-    return closing(report, change_report.decided(report), quoting)
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -152,8 +147,7 @@ def _named(change: NamedChange) -> Iterator[str]:
 
 
 def _excerpt(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return show(text.removesuffix("\n"), limit=PROSE_LIMIT)
+    return show(as_text(value).removesuffix("\n"), limit=PROSE_LIMIT)
 
 
 def _rollback(report: Report) -> Iterator[str]:
@@ -191,7 +185,8 @@ def _row(cells: tuple[str, ...] | list[str]) -> str:
 
 def _judges(report: Report) -> Iterator[str]:
     for title, sentences in judges_told(report, quoting=MARKDOWN):
-        yield from _list(title, sentences)
+        yield f"### {title}"
+        yield "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _examples(report: Report) -> Iterator[str]:
@@ -213,9 +208,3 @@ def _labelled(block: Block) -> Iterator[str]:
         yield from lines[1:LINES_PER_TEXT]
         if len(lines) > LINES_PER_TEXT:
             yield f"{'':{width}} │ …"
-
-
-def _list(title: str, lines: list[str]) -> Iterator[str]:
-    if lines:
-        yield f"### {title}"
-        yield "\n".join(f"- {line}" for line in lines)

@@ -132,6 +132,11 @@ def count(n: float | None, one: str = "", many: str = "") -> str:
     return f"{n:,.0f} {one if n == 1 else many or one + 's'}".strip() if one else f"{n:,.0f}"
 
 
+def rough(n: float) -> float:
+    """A count to two digits: a forecast has no more."""
+    return float(f"{n:.2g}")
+
+
 def in_ten(belief: float) -> str:
     """A degree of belief as people say it: "4 in 10"; never certain, never nothing."""
     return f"{min(max(round(10 * belief), 1), 9)} in 10"

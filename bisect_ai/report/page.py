@@ -9,12 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.report import tables
-from bisect_ai.report.accounting import capitalised, cost_told, judges_told, log_sentences, suspect_line, usage_sentence
+from bisect_ai.report.accounting import (
+    SUSPECTS,
+    WARNINGS,
+    capitalised,
+    cost_told,
+    judges_told,
+    log_sentences,
+    suspect_line,
+    usage_sentence,
+)
 from bisect_ai.report.blocks import Fact, PageList, Table
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
-from bisect_ai.report.measured_values import MeasuredLoss, ReportedCell
-from bisect_ai.report.number_text import UNKNOWN, WHOLE, Scale, clipped, count, duration, joined, listed, negated
+from bisect_ai.report.measured_values import ReportedCell
+from bisect_ai.report.number_text import WHOLE, Scale, clipped, count, duration, joined, listed
 from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
@@ -170,14 +179,9 @@ def _measured_facts(report: Report) -> Iterator[Fact]:
         tone = {"not_fixed": "harm", "undecided": ""}.get(verified.kind, "help")
         part, ends = clipped(back.estimate, back.interval)
         yield Fact("of what was lost is back", whole.value(part), _interval(whole, ends), tone)
-    size = loss.estimate
-    label, ends = (
-        (_loss_label(report), loss.interval)
-        if size is None or size >= 0
-        else ("Gain" if not verified else "Gain on other queries", negated(loss.interval))
-    )
-    value = UNKNOWN if size is None else scale.difference(abs(size))
-    yield Fact(label, value, _interval(scale, ends), "harm" if _is_above(loss) else "")
+    what, gain = _loss_label(report), "Gain on other queries" if verified else "Gain"
+    is_proved = loss.interval is not None and loss.interval[0] > 0
+    yield tables.loss_fact(loss, scale, "harm" if is_proved else "", what=what, gain=gain)
     second = "candidate fix" if report.verify else "bad release"
     for side, measured, words in (("good", loss.good, "good release"), ("bad", loss.bad, second)):
         yield Fact(f"{metric}, {words}", scale.value(measured), _interval(scale, tables.side_interval(report, side)))
@@ -199,10 +203,6 @@ def _loss_label(report: Report) -> str:
 
 def _interval(scale: Scale, ends: Sequence[float] | None) -> str:
     return scale.between(ends) if ends is not None else ""
-
-
-def _is_above(loss: MeasuredLoss) -> bool:
-    return loss.interval is not None and loss.interval[0] > 0
 
 
 def _loss_line(report: Report) -> str:
@@ -321,9 +321,9 @@ def frozen_lists(report: Report) -> Iterator[PageList]:
     yield PageList("Frozen", tuple(_what_was_frozen(report)))
     yield PageList("Run again", tuple(_what_ran(report, ran)))
     yield PageList("Missing", tuple(_what_is_missing(report, cells)))
-    yield PageList("Warnings", tuple(show(w) for w in report.warnings))
+    yield PageList(WARNINGS, tuple(show(w) for w in report.warnings))
     suspects = tuple(suspect_line(s, PLAIN) for s in report.suspects)
-    yield PageList("Suspects of the static check (no evidence)", suspects)
+    yield PageList(SUSPECTS, suspects)
 
 
 def _what_was_frozen(report: Report) -> Iterator[str]:

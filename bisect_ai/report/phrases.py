@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bisect_ai.report.measured_values import LoggedLoss
+from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
 from bisect_ai.report.number_text import (
     UNKNOWN,
     WHOLE,
@@ -235,6 +235,15 @@ def loss_phrase(loss: ReportedEstimate, scale: Scale) -> str:
     if estimate < 0:
         return f"a gain of {scale.difference(-estimate)}, {scale.between(negated(interval))}"
     return f"a loss of {scale.difference(estimate)}, {scale.between(interval)}"
+
+
+def moved_phrase(loss: MeasuredLoss, metric: str, scale: Scale) -> str:
+    """What the metric did: "correct falls from 95 % to 84 % (a loss of 11 points, …)"; empty where a value is not known."""
+    if loss.good is None or loss.bad is None:
+        return ""
+    verb = "falls" if loss.bad < loss.good else "rises" if loss.bad > loss.good else "stays"
+    good, bad = scale.value(loss.good), scale.value(loss.bad)
+    return f"{metric} {verb} {f'at {good}' if verb == 'stays' else f'from {good} to {bad}'} ({loss_phrase(loss, scale)})"
 
 
 def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:

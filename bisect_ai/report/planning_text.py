@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 from rich.cells import cell_len
 
-from bisect_ai.report.accounting import capitalised, log_sentences, suspect_line
+from bisect_ai.report.accounting import SUSPECTS, capitalised, log_sentences, suspect_line
 from bisect_ai.report.blocks import Table
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, money, percent, scale_for
@@ -20,10 +19,11 @@ from bisect_ai.report.planning_values import (
     NamedChange,
     PlannedRun,
     ReleaseDiff,
+    ReportedSuspect,
     VoidAnswers,
 )
 from bisect_ai.report.terminal_page import Screen, fit
-from bisect_ai.report.untrusted_text import PLAIN, one_line, show
+from bisect_ai.report.untrusted_text import PLAIN, as_text, one_line, show
 
 # Characters of a message that are shown; the JSON plan has all.
 MOST_SHOWN = 2_000
@@ -79,10 +79,8 @@ def _first(screen: Screen, first: FirstQuestion | None) -> None:
     receiver = "the model" if first.sent_to == "model" else "the target"
     screen.heading(f"First question, as {receiver} would get it ({one_line(first.query, limit=60)})")
     for message in first.messages:
-        content = message.content
-        text = content if isinstance(content, str) else "" if content is None else json.dumps(content, ensure_ascii=False)
         calls = [one_line(call.function.name) for call in message.tool_calls]
-        said = _shown(text) or (f"calls {listed(calls)}" if calls else "(empty)")
+        said = _shown(as_text(message.content)) or (f"calls {listed(calls)}" if calls else "(empty)")
         screen.say(said, lead=f"  {one_line(message.role)}: ")
     told = [f"{one_line(name)} {_value(name, value)}" for name, value in first.used.items() if value not in ({}, None)]
     if told:
@@ -148,14 +146,18 @@ def _alternatives(screen: Screen, plan: PlannedRun) -> None:
 
 
 def _lists(screen: Screen, plan: PlannedRun) -> None:
-    if suspects := plan.suspects:
-        screen.heading("Suspects of the static check (no evidence)")
-        for suspect in suspects:
-            screen.say(suspect_line(suspect, PLAIN), lead="  - ")
+    _suspects(screen, plan.suspects)
     if warnings := plan.warnings:
         screen.heading("Warnings")
         for warning in warnings:
             screen.say(one_line(warning), lead="  ! ")
+
+
+def _suspects(screen: Screen, suspects: Sequence[ReportedSuspect]) -> None:
+    if suspects:
+        screen.heading(SUSPECTS)
+    for suspect in suspects:
+        screen.say(suspect_line(suspect, PLAIN), lead="  - ")
 
 
 def _smallest(effect: float | None, plan: PlannedRun) -> str:
@@ -224,10 +226,7 @@ def render_diff(tree: ReleaseDiff | Mapping[str, object], *, width: int = 80, co
             _draw_axis(screen, axis)
     if same := [one_line(axis.axis) for axis in tree.axes if axis.same]:
         screen.heading(f"Same in both: {', '.join(same)}")
-    if suspects := tree.suspects:
-        screen.heading("Suspects of the static check (no evidence)")
-        for suspect in suspects:
-            screen.say(suspect_line(suspect, PLAIN), lead="  - ")
+    _suspects(screen, tree.suspects)
     return screen.page()
 
 
@@ -350,7 +349,7 @@ def _both_sides(change: NamedChange) -> tuple[str, str]:
     before, after = change.before, change.after
     if all(side is None or (isinstance(side, str) and side.endswith("\n")) for side in (before, after)):
         before, after = (side[:-1] if isinstance(side, str) else side for side in (before, after))
-    return _text_on_one_line(before), _text_on_one_line(after)
+    return one_line(as_text(before)), one_line(as_text(after))
 
 
 def _start_of_difference(before: str, after: str, room: int) -> int:
@@ -364,10 +363,3 @@ def _start_of_difference(before: str, after: str, room: int) -> int:
 
 def _text_from(text: str, start: int) -> str:
     return text if start <= 0 else "…" + text[start:]
-
-
-def _text_on_one_line(value: object) -> str:
-    """A value on one line, cleaned: text as it is, anything else as JSON."""
-    if value is None or isinstance(value, str):
-        return one_line(value or "")
-    return one_line(json.dumps(value, ensure_ascii=False, default=str))

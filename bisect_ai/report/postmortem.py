@@ -5,7 +5,6 @@ No HTML, no links, no images; untrusted text is escaped, in code spans or in fen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from bisect_ai.report import change_report, tables
@@ -22,7 +21,7 @@ from bisect_ai.report.postmortem_values import (
 )
 from bisect_ai.report.report_values import Report, ReportLike, fine_scale, scale_of
 from bisect_ai.report.run_blocks import JudgeBlock
-from bisect_ai.report.untrusted_text import MARKDOWN, fence, inline, show
+from bisect_ai.report.untrusted_text import MARKDOWN, as_text, fence, inline, show
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 MOST_CHANGES = 12  # a document that people read to its end
@@ -152,14 +151,10 @@ def _cause(report: Report) -> Iterator[str]:
 
 def _texts(change: NamedChange) -> Iterator[str]:
     sides = {"before": change.before, "after": change.after}
-    texts = {label: _text(side) for label, side in sides.items() if side is not None}
+    texts = {label: as_text(side) for label, side in sides.items() if side is not None}
     lines = [f"{label}: {line}" for label, text in texts.items() for line in text.rstrip("\n").split("\n")]
     if lines:
         yield fence("\n".join(lines), limit=TEXT_LIMIT)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 # -- the state of each part ---------------------------------------------------------------------------------------------------
@@ -208,7 +203,7 @@ def _model(report: Report, facts: PostmortemFacts) -> Iterator[str]:
     model, lines = facts.model, []
     requested, returned = model.requested, model.returned
     for side, asked, rows in (("Good", requested.good, returned.good), ("Bad", requested.bad, returned.bad)):
-        lines.append(f"{side} release asks for: {UNKNOWN if asked is None else name(_text(asked))}")
+        lines.append(f"{side} release asks for: {UNKNOWN if asked is None else name(as_text(asked))}")
         named = [f"{_returned(row)} in {count(row.n, 'answer')}" for row in rows[:6]]
         lines.append(f"What answered in its trials: {listed(named) if named else UNKNOWN}")
     yield _bullets(lines)
@@ -230,7 +225,7 @@ def _other_axes(report: Report, facts: PostmortemFacts) -> Iterator[str]:
 def _scorers(report: Report, facts: PostmortemFacts) -> Iterator[str]:
     lines = []
     for scorer in facts.scorers:
-        told = UNKNOWN if scorer.settings is None else name(_text(scorer.settings))
+        told = UNKNOWN if scorer.settings is None else name(as_text(scorer.settings))
         decides = " decides" if scorer.decides else ""
         lines.append(f"{name(scorer.name)}{decides}: {told}, digest {name(scorer.digest[:12])}")
     judges = list(report.judges)

@@ -10,12 +10,10 @@ from bisect_ai.report import canary_report, comparison, figures, tables, watch_r
 from bisect_ai.report.blocks import Fact, PageList, ReportPart, Table
 from bisect_ai.report.comparison import compared, leading
 from bisect_ai.report.examples import Example, example_of
-from bisect_ai.report.figure_values import Absent, Point
-from bisect_ai.report.measured_values import MeasuredLoss
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, negated
+from bisect_ai.report.figure_values import Absent, Point, point_of
+from bisect_ai.report.number_text import Scale, count
 from bisect_ai.report.report_values import Report, fine_scale, is_of_watching, scale_of, tone_of
 from bisect_ai.report.untrusted_text import PLAIN, one_line
-from bisect_ai.report.value_types import Interval
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 if TYPE_CHECKING:
@@ -135,18 +133,10 @@ def draw_chart(axes: Axes, data: Tightening | Forest) -> None:
         figures.forest(axes, data.rows, data.tolerance, f"loss in {figures.points(data.scale)} of {data.metric}", data.scale)
 
 
-def _moved(loss: MeasuredLoss, scale: Scale, tone: str) -> Fact:
-    """The loss as the first number of a page, or the gain."""
-    size = loss.estimate
-    label, ends = ("Gain", negated(loss.interval)) if size is not None and size < 0 else ("Loss", loss.interval)
-    value = UNKNOWN if size is None else scale.difference(abs(size))
-    return Fact(label, value, "" if ends is None else scale.between(ends), tone)
-
-
 # -- canary --------------------------------------------------------------------------------------------------------------
 def _canary_facts(report: Report) -> Iterator[Fact]:
     loss, scale, answers = report.loss, fine_scale(report, PLAIN), canary_report.block_of(report).answers
-    yield _moved(loss, scale, tone_of(report))
+    yield tables.loss_fact(loss, scale, tone_of(report))
     metric = one_line(report.metric, limit=40)
     for which, value, told in (("baseline", loss.good, answers.baseline), ("canary", loss.bad, answers.canary)):
         yield Fact(
@@ -187,7 +177,7 @@ def _draw_looks(axes: Axes, data: Tightening) -> None:
 # -- comparison ----------------------------------------------------------------------------------------------------------
 def _comparison_facts(report: Report) -> Iterator[Fact]:
     loss, scale, pair = report.loss, scale_of(report), leading(report)
-    yield _moved(loss, scale, tone_of(report))
+    yield tables.loss_fact(loss, scale, tone_of(report))
     metric = one_line(report.metric, limit=40)
     for side, value in (("good", loss.good), ("bad", loss.bad)):
         yield Fact(f"{metric}, {side}", scale.value(value), count(loss.n, "paired query", "paired queries"))
@@ -199,14 +189,10 @@ def _comparison_facts(report: Report) -> Iterator[Fact]:
 def forest(report: Report) -> Forest | Absent:
     """The series of the figure."""
     block = compared(report)
-    rows = [(one_line(pair.bad), _point(pair.loss.estimate, pair.loss.interval)) for pair in block.pairs]
+    rows = [(one_line(pair.bad), point_of(pair.loss.estimate, pair.loss.interval)) for pair in block.pairs]
     told = tables.segments_told(report)[:MOST_SEGMENTS]
-    rows += [(one_line(tables.segment_name(row)), _point(row.loss, row.interval)) for row in told]
+    rows += [(one_line(tables.segment_name(row)), point_of(row.loss, row.interval)) for row in told]
     known = tuple((name, point) for name, point in rows if point is not None)
     if not known:
         return Absent("Fewer than two queries have a score on both sides, so no loss can be drawn.")
     return Forest(one_line(report.metric, limit=30), known, block.tolerance, scale_of(report))
-
-
-def _point(value: float | None, interval: Interval) -> Point | None:
-    return None if value is None else Point(value, None if interval is None else (interval[0], interval[1]))

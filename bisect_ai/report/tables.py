@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.blocks import Table
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, joined, listed, scale_for, short_value
+from bisect_ai.report.blocks import Fact, Table
+from bisect_ai.report.number_text import UNKNOWN, Scale, count, joined, listed, negated, scale_for, short_value
 from bisect_ai.report.report_values import scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text
 from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK, odds
 
 if TYPE_CHECKING:
-    from bisect_ai.report.measured_values import ReportedCell, ReportedEffect, ReportedSegment, SideEffect, SideMetric
+    from bisect_ai.report.measured_values import (
+        MeasuredLoss,
+        ReportedCell,
+        ReportedEffect,
+        ReportedSegment,
+        SideEffect,
+        SideMetric,
+    )
     from bisect_ai.report.planning_values import NamedChange, ShownCall
     from bisect_ai.report.report_values import NamedCause, Report
 
@@ -123,6 +130,14 @@ def side_effects_table(report: Report, *, quoting: Quoting = PLAIN, join: str = 
         rows,
         _notes_told(how, _and_more(len(shown) - len(rows), "effect")),
     )
+
+
+def loss_fact(loss: MeasuredLoss, scale: Scale, tone: str, *, what: str = "Loss", gain: str = "Gain") -> Fact:
+    """The loss, or the gain, as a big number."""
+    size, is_gain = loss.estimate, loss.estimate is not None and loss.estimate < 0
+    ends = negated(loss.interval) if is_gain else loss.interval
+    value = UNKNOWN if size is None else scale.difference(abs(size))
+    return Fact(gain if is_gain else what, value, "" if ends is None else scale.between(ends), tone)
 
 
 def second(report: Report) -> str:

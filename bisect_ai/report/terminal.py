@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from bisect_ai.report import canary_report, change_report, comparison, tables, watch_report
-from bisect_ai.report.accounting import SUSPECTS, WARNINGS, closing, judges_told, usage_sentence
+from bisect_ai.report import change_report, tables
+from bisect_ai.report.accounting import SUSPECTS, WARNINGS, judges_told, usage_sentence, with_closing
 from bisect_ai.report.blocks import ReportPart, Table
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
 from bisect_ai.report.change_report import churn_lines, side_lines
@@ -17,11 +17,11 @@ from bisect_ai.report.json_edge import read
 from bisect_ai.report.number_text import count, listed
 from bisect_ai.report.phrases import candidates_phrase, cause_phrase, logged_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_text import render_named
-from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale, is_of_watching, tone_of
+from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale, tone_of
 from bisect_ai.report.standpoint import HERE, Standpoint, arguments
 from bisect_ai.report.terminal_page import Screen
 from bisect_ai.report.untrusted_text import PLAIN, one_line
-from bisect_ai.report.verdict_sentence import verdict_sentence, verified_lines
+from bisect_ai.report.verdict_sentence import score_parts, verdict_sentence, verified_lines
 
 _STYLES = {"harm": "bold red", "help": "bold green", "warn": "bold yellow", "quiet": "bold"}
 
@@ -49,9 +49,8 @@ def render(report: ReportLike, *, width: int = 80, colour: bool = False, at: Sta
 
 
 def _sections(report: Report) -> tuple[Callable[[Screen, Report], None], ...]:
-    if is_of_watching(report):
-        return (_watching,)
-    return (_canary,) if report.canary else (_comparison,) if report.compare else _SECTIONS
+    parts = score_parts(report)
+    return _SECTIONS if parts is None else (lambda screen, report: _parts(screen, report, parts(report)),)
 
 
 def _verified(screen: Screen, report: Report) -> None:
@@ -61,21 +60,9 @@ def _verified(screen: Screen, report: Report) -> None:
             screen.say(line.strip(), lead="  " + " " * (len(line) - len(line.lstrip())))
 
 
-def _canary(screen: Screen, report: Report) -> None:
-    _parts(screen, report, canary_report.parts(report))
-
-
-def _watching(screen: Screen, report: Report) -> None:
-    _parts(screen, report, watch_report.parts(report))
-
-
-def _comparison(screen: Screen, report: Report) -> None:
-    _parts(screen, report, comparison.parts(report))
-
-
 def _parts(screen: Screen, report: Report, parts: Iterable[ReportPart]) -> None:
     leads = {WARNINGS: "  ! ", SUSPECTS: "  - "}
-    for part in [part for part in parts if part.lines or part.build]:
+    for part in parts:
         screen.heading(part.title)
         for line in part.lines:
             screen.say(line, lead=leads.get(part.title, "  "))
@@ -177,7 +164,7 @@ def _examples(screen: Screen, report: Report) -> None:
 
 
 def _closing(screen: Screen, report: Report) -> None:
-    _parts(screen, report, closing(report, change_report.decided(report), PLAIN))
+    _parts(screen, report, with_closing(report, (), change_report.decided(report), PLAIN))
     screen.heading("Cost")
     screen.say(f"{usage_sentence(report.usage)}; run {one_line(report.run)}", lead="  ")
 

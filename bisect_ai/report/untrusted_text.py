@@ -51,7 +51,7 @@ def show(text: object, *, limit: int | None = None) -> str:
     CI commands are broken too. At most `limit` characters, the last then being "…".
     """
     cleaned = _string(text, limit).translate(_TABLE)
-    return _cut(defuse(cleaned if cleaned.isascii() else _unpile(cleaned)), limit)
+    return cut(defuse(cleaned if cleaned.isascii() else _unpile(cleaned)), limit)
 
 
 def one_line(text: object, *, limit: int | None = None) -> str:
@@ -127,7 +127,8 @@ def _string(text: object, limit: int | None) -> str:
     return whole if limit is None else whole[: limit + 1]
 
 
-def _cut(text: str, limit: int | None) -> str:
+def cut(text: str, limit: int | None) -> str:
+    """The text of at most `limit` characters, the last then being "…"."""
     return text if limit is None or len(text) <= limit else text[: max(limit - 1, 0)] + "…"
 
 

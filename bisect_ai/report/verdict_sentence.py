@@ -1,12 +1,12 @@
-"""The verdict in one sentence."""
+"""The verdict in one sentence, and which parts follow it in a report on scores alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from bisect_ai.report import canary_report, comparison, watch_report
 from bisect_ai.report.accounting import remedy, tape_phrase
-from bisect_ai.report.canary_report import canary_sentence
-from bisect_ai.report.comparison import comparison_sentence
+from bisect_ai.report.blocks import ReportPart
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
 from bisect_ai.report.number_text import WHOLE, clipped, count, listed, plain_number
 from bisect_ai.report.phrases import (
@@ -32,18 +32,17 @@ from bisect_ai.report.report_values import UNMEASURED, NamedCause, Report, fine_
 from bisect_ai.report.run_blocks import AuditBlock, GateBlock, VerifiedOthers, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 from bisect_ai.report.value_types import ReportedEstimate
-from bisect_ai.report.watch_report import watch_sentence
 
 
 def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     """The verdict in one sentence that names axes, mode, loss and rollback, each number with its interval."""
     kind = report.verdict.kind
     if report.canary:
-        return canary_sentence(report, quoting=quoting)
+        return canary_report.canary_sentence(report, quoting=quoting)
     if is_of_watching(report):
-        return watch_sentence(report, quoting=quoting)
+        return watch_report.watch_sentence(report, quoting=quoting)
     if report.compare:
-        return comparison_sentence(report, quoting=quoting)
+        return comparison.comparison_sentence(report, quoting=quoting)
     if report.gate:
         return _gate_sentence(report, report.gate, quoting)
     if report.audit and kind != "cause":
@@ -52,6 +51,13 @@ def verdict_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
         return verified_sentence(report, report.verify, quoting=quoting)
     tell = _SENTENCES.get(kind, _other_sentence)
     return tell(report, quoting) + trend_clause(report, quoting=quoting)
+
+
+def score_parts(report: Report) -> Callable[..., list[ReportPart]] | None:
+    """What builds the parts of a report without combinations: of watching, a canary or a comparison; None for all others."""
+    if is_of_watching(report):
+        return watch_report.parts
+    return canary_report.parts if report.canary else comparison.parts if report.compare else None
 
 
 def trend_clause(report: Report, *, quoting: Quoting = PLAIN) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bisect_ai.report.accounting import closing, usage_sentence
+from bisect_ai.report.accounting import usage_sentence, with_closing
 from bisect_ai.report.blocks import ReportPart
 from bisect_ai.report.number_text import Scale, count, held, listed, scale_for
 from bisect_ai.report.phrases import fall_phrase, loss_phrase, onset_phrase
@@ -53,17 +53,15 @@ def then_now(report: Report, drift: DriftBlock, scale: Scale, quoting: Quoting) 
 
 def parts(report: Report, *, quoting: Quoting = PLAIN) -> list[ReportPart]:
     """The report in reading order, after its sentence; parts that say nothing are left out."""
-    found = [
-        ReportPart(
-            "What the provider changed", tuple(quoting.prose(line) for line in (report.drift.changes if report.drift else ()))
-        ),
+    changes = report.drift.changes if report.drift else ()
+    found = (
+        ReportPart("What the provider changed", tuple(quoting.prose(line) for line in changes)),
         ReportPart("Which part is whose", tuple(pinned_lines(report, quoting))),
         ReportPart("Scores", tuple(_score_lines(report, quoting))),
         ReportPart("Since when", tuple(_onset_lines(report, quoting))),
         ReportPart("Segments", tuple(_segment_lines(report, quoting))),
-        *closing(report, _decided(report), quoting),
-    ]
-    return [part for part in found if part.lines]
+    )
+    return with_closing(report, found, _decided(report), quoting)
 
 
 def pinned_lines(report: Report, quoting: Quoting) -> Iterator[str]:
