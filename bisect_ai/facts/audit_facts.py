@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,17 +142,6 @@ NOTHING = Spending()
 Announce = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class GateSides:
-    """What is compared: the revisions as asked for, and their commits."""
-
-    base: str
-    head: str
-    base_commit: str
-    head_commit: str
-    config: str
-
-
 def gate(
     config: str | Path = FILE,
     *,
@@ -168,20 +157,20 @@ def gate(
     Takes what `bisect_ai.run` takes but for `good` and `bad`; `announce` is told the price before anything is spent. The report's
     `gate` block has `outcome`: not_worse, worse, undecided, failed. Raises `InputError` (nothing can be compared) and `Interrupted`.
     """
-    sides = sides_of(Path(config), base, head)
-    work = partial(execute_gate, sides=sides, announce=announce)
-    revisions = {"good": {"git": sides.base_commit}, "bad": {"git": sides.head_commit}}
+    block = _unasked(Path(config), base, head)
+    work = partial(execute_gate, block=block, announce=announce)
+    revisions = {"good": {"git": block.base_commit}, "bad": {"git": block.head_commit}}
     try:
         return started(work, {**given, **revisions}, config=config, queries=queries, watching=watched(progress))
     except Unchanged:
         why = "no axis of the release differs from where the change began"
-        return without_run(_block(sides, "not_worse", why), kind="no_regression")
+        return without_run(block.model_copy(update={"outcome": "not_worse", "reason": why}), kind="no_regression")
     except TargetFailure as failure:
-        return without_run(_block(sides, "failed", str(failure)))
+        return without_run(block.model_copy(update={"outcome": "failed", "reason": str(failure)}))
 
 
-def sides_of(config: Path, base: str, head: str) -> GateSides:
-    """The two commits in the repository that the settings name. Raises `InputError`."""
+def _unasked(config: Path, base: str, head: str) -> GateBlock:
+    """The gate of two revisions of the repository that the settings name, before it is asked. Raises `InputError`."""
     path = config / FILE if config.is_dir() else config
     written = heed_secrets_of(path)
     repo = checked_part(
@@ -191,7 +180,8 @@ def sides_of(config: Path, base: str, head: str) -> GateSides:
     top, _ = repository_of(folder)
     here = path.resolve()
     place = here.relative_to(top.resolve()).as_posix() if here.is_relative_to(top.resolve()) else path.name
-    return GateSides(base, head, merge_base(folder, base, head), commit_of(folder, head), place)
+    began, commit = merge_base(folder, base, head), commit_of(folder, head)
+    return GateBlock(outcome="undecided", base=base, head=head, base_commit=began, head_commit=commit, config=place, reason="")
 
 
 def execute_gate(
@@ -199,7 +189,7 @@ def execute_gate(
     /,
     *,
     folder: Path,
-    sides: GateSides,
+    block: GateBlock,
     announce: Announce | None,
     watch: Watch | None = None,
     stop: Stop | None = None,
@@ -208,7 +198,7 @@ def execute_gate(
     settings = prepared.config
     rule = AuditRule(min(settings.alpha, ALPHA), 1, max(settings.audit.detect, settings.tolerance), MISS)
     asked = replace(prepared, question=GateQuestion(rule))
-    block = _priced(_block(sides, "undecided"), prepared, rule)
+    block = _priced(block, prepared, rule)
     if announce is not None:
         announce(price_line(block))
     with store_of(prepared, folder) as store:
@@ -278,18 +268,6 @@ def _with_gate(report: Mapping[str, Any], block: GateBlock) -> dict[str, Any]:
     if block.outcome == "failed":
         whole = whole.model_copy(update={"verdict": Verdict(kind="failed", reason=block.reason)})
     return told_report(whole)
-
-
-def _block(sides: GateSides, outcome: str, reason: str = "") -> GateBlock:
-    return GateBlock(
-        outcome=outcome,
-        base=sides.base,
-        head=sides.head,
-        base_commit=sides.base_commit,
-        head_commit=sides.head_commit,
-        config=sides.config,
-        reason=reason,
-    )
 
 
 def _priced(block: GateBlock, prepared: Prepared, rule: AuditRule) -> GateBlock:

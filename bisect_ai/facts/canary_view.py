@@ -18,7 +18,7 @@ from bisect_ai.attribution.questions.canary_looks import (
     Side,
     SliceLoss,
 )
-from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, turned, turned_ends
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, turned, turned_ends, with_all_fields
 from bisect_ai.report.canary_report import MOST_EVIDENCE
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.planning_values import LogBlock
@@ -109,7 +109,7 @@ class CanaryFacts:
 def build(facts: CanaryFacts) -> Report:
     """The report: a run's, with a `canary` block; `good` is the baseline, `bad` the canary."""
     found = facts.found
-    return Report(
+    report = Report(
         schema_=SCHEMA,
         run=facts.run,
         good=facts.baseline,
@@ -118,8 +118,6 @@ def build(facts: CanaryFacts) -> Report:
         higher_is_better=facts.higher_is_better,
         percent=(facts.low, facts.high) == (0, 1),
         level=round(100 * (1 - 2 * facts.rule.alpha), 6),
-        axes=(),
-        design=None,
         canary=_block(facts),
         onset=_onset(facts),
         verdict=_verdict(facts),
@@ -134,19 +132,11 @@ def build(facts: CanaryFacts) -> Report:
             bad_interval=None,
         ),
         log=facts.log,
-        effects=(),
-        cells=(),
-        segments=(),
-        side_metrics=(),
-        examples=(),
         warnings=tuple(facts.warnings),
-        suspects=(),
-        changes=(),
-        drill=None,
-        owners={},
         decision=_decision(facts),
         usage=NO_CALLS,
     )
+    return with_all_fields(report)
 
 
 def _block(facts: CanaryFacts) -> CanaryBlock:
@@ -250,17 +240,8 @@ def _needed(needed: Needed, *, if_loss: float | None) -> FurtherAnswers:
 def _verdict(facts: CanaryFacts) -> Verdict:
     needed = facts.found.if_no_loss
     is_open = facts.found.kind == "wait" and needed.baseline is not None and needed.canary is not None
-    return Verdict(
-        kind=facts.found.kind,
-        sentence="",
-        causes=(),
-        rollback=None,
-        keep=(),
-        reason=_reason(facts.found),
-        stopped=None,
-        calls_needed=(needed.baseline or 0) + (needed.canary or 0) if is_open else None,
-        candidates=(),
-    )
+    calls = (needed.baseline or 0) + (needed.canary or 0) if is_open else None
+    return with_all_fields(Verdict(kind=facts.found.kind, reason=_reason(facts.found), calls_needed=calls))
 
 
 def _reason(found: CanaryFinding) -> str:

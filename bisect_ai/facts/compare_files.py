@@ -22,7 +22,7 @@ from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
-from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned, turned_ends
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned, turned_ends, with_all_fields
 from bisect_ai.facts.score_rows import ScoresStudy
 from bisect_ai.queries.pairing import Configuration, Pairs, differing_settings, grid_of, grid_rows, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results, result_paths
@@ -146,7 +146,7 @@ class _Compared:
         by_axes = found or Report(metric=self._reader.metric, verdict=Verdict(kind=""))
         verdict = by_axes.verdict
         axes = None if found is None else ComparedAxes(sentence=verdict.sentence, kind=verdict.kind, bad=found.bad)
-        return Report(
+        report = Report(
             schema_=SCHEMA,
             run=self._digest_of_rule(rule),
             good=self._chosen[0].name,
@@ -168,16 +168,8 @@ class _Compared:
                 lead=lead,
                 attribution=axes,
             ),
-            verdict=Verdict(
-                kind=kind,
-                sentence="",
-                causes=verdict.causes,
-                rollback=verdict.rollback,
-                keep=verdict.keep,
-                reason=told.reason,
-                stopped=None,
-                calls_needed=None,
-                candidates=(),
+            verdict=with_all_fields(
+                Verdict(kind=kind, causes=verdict.causes, rollback=verdict.rollback, keep=verdict.keep, reason=told.reason)
             ),
             loss=told.loss,
             log=self._log_block(),
@@ -187,13 +179,10 @@ class _Compared:
             side_metrics=told.side_metrics,
             examples=tuple(_flip_example(flip) for flip in told.flips[: tables.MOST_EXAMPLES] if flip.change < 0),
             warnings=(*warnings, *by_axes.warnings),
-            suspects=(),
-            changes=(),
-            drill=None,
-            owners={},
             decision=self._decision(rule),
             usage=NO_CALLS,
         )
+        return with_all_fields(report)
 
     def _tolerance(self, given: float | None) -> tuple[float, list[str]]:
         if given is not None:

@@ -29,7 +29,7 @@ from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
 from bisect_ai.facts.onset_facts import deploys_of, onset_block
-from bisect_ai.facts.report_view import SCHEMA, told_report, turned, turned_ends
+from bisect_ai.facts.report_view import SCHEMA, estimate_fields, told_report, turned, turned_ends
 from bisect_ai.facts.sessions import Progress, keep_report, result_of, store_of, watched
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.release.load import Release
@@ -247,15 +247,8 @@ def _block(outcomes: Outcomes, found: DriftFinding, rule: DriftRule, reference: 
 
 def _loss(found: DriftFinding, up: bool) -> MeasuredLoss:
     sign = sign_of(up)
-    loss = found.loss
-    return MeasuredLoss(
-        estimate=loss.value,
-        interval=turned_ends(loss.interval),
-        n=loss.n,
-        method=loss.method,
-        good=turned(found.then.value, sign),
-        bad=turned(found.now.value, sign),
-    )
+    good, bad = turned(found.then.value, sign), turned(found.now.value, sign)
+    return MeasuredLoss(**estimate_fields(found.loss), good=good, bad=bad)
 
 
 def _verdict(found: DriftFinding, rule: DriftRule, reference: DriftReference, outcomes: Outcomes) -> Verdict:

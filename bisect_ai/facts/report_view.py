@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
@@ -36,14 +36,13 @@ from bisect_ai.report.report_values import (
     RunUsage,
     Verdict,
 )
-from bisect_ai.report.value_types import Ends, ReportedEstimate
+from bisect_ai.report.value_types import Ends, ReportedEstimate, Value
 from bisect_ai.report.verdict_sentence import verdict_sentence
 
 SCHEMA = "bisect-ai/report@1"
 # What a command costs that reads files only.
 NO_CALLS = RunUsage(calls=0, cached=0, errors=0, usd=0.0, tokens=0, seconds=0.0)
-# Fields that every run's report has, though they may say nothing.
-_WRITTEN = set(Report.model_fields) - {"level"}
+V = TypeVar("V", bound=Value)
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ def build(facts: Facts) -> Report:
     found, report = facts.attribution, facts.report
     missing = {cell.bad_axes: cell.missing for cell in report.tape.cells} if report.tape else {}
     told = {
-        **{name: getattr(report, name) for name in _WRITTEN},
         "schema_": SCHEMA,
         "verdict": _run_verdict(facts),
         "loss": _measured_loss(facts),
@@ -98,7 +96,7 @@ def build(facts: Facts) -> Report:
         "warnings": (*found.notes, *report.warnings),
         "drill": _drill(facts),
     }
-    return report.model_copy(update=told)
+    return with_all_fields(report).model_copy(update=told)
 
 
 def told_report(report: Report, sentence: Callable[[Report], str] = verdict_sentence) -> dict[str, Any]:
@@ -109,6 +107,12 @@ def told_report(report: Report, sentence: Callable[[Report], str] = verdict_sent
     return told
 
 
+def with_all_fields(value: V) -> V:
+    """The value with every field given, so that those which say nothing are written too; but for the `level` of usual intervals."""
+    fields = set(type(value).model_fields) - {"level"}
+    return value.model_copy(update={name: getattr(value, name) for name in fields})
+
+
 def ended_report(kind: str, reason: str) -> dict[str, Any]:
     """The report of what ended without a verdict: `kind` (failed, interrupted) and why."""
     return told_report(Report(schema_=SCHEMA, metric="", verdict=Verdict(kind=kind, reason=reason)))
@@ -117,9 +121,8 @@ def ended_report(kind: str, reason: str) -> dict[str, Any]:
 def _run_verdict(facts: Facts) -> Verdict:
     found = facts.attribution
     named = facts.outside is None
-    return Verdict(
+    told = Verdict(
         kind=facts.outside or found.kind,
-        sentence="",
         causes=tuple(_named_cause(c, facts) for c in found.causes) if named else (),
         rollback=_measured_rollback(found.rollback, facts) if found.rollback and named else None,
         keep=found.keep if named else (),
@@ -128,6 +131,7 @@ def _run_verdict(facts: Facts) -> Verdict:
         calls_needed=found.calls_needed if named else None,
         candidates=tuple(CandidateCause(axes=a, belief=b) for a, b in found.candidates) if named else (),
     )
+    return with_all_fields(told)
 
 
 def _verdict_reason(facts: Facts) -> str:
@@ -252,10 +256,7 @@ def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterat
 def _measured_loss(facts: Facts) -> MeasuredLoss:
     found, loss = facts.attribution, facts.attribution.loss
     return MeasuredLoss(
-        estimate=loss.value,
-        interval=_difference_ends(loss.interval, facts.is_share),
-        n=loss.n,
-        method=loss.method,
+        **estimate_fields(loss, is_share=facts.is_share),
         bounds=_difference_ends(loss.bounds, facts.is_share),
         good=turned(found.good.value, facts.sign),
         good_interval=_ends_of_mean(found.good.interval, facts),
@@ -284,10 +285,7 @@ def _reported_effect(effect: Effect) -> ReportedEffect:
     return ReportedEffect(
         axes=effect.axes,
         kind=effect.kind,
-        estimate=effect.estimate.value,
-        interval=turned_ends(effect.estimate.interval),
-        n=effect.estimate.n,
-        method=effect.estimate.method,
+        **estimate_fields(effect.estimate),
         p_adjusted=effect.p_adjusted,
         breaks=effect.breaks if is_net else None,
         mends=effect.mends if is_net else None,
@@ -327,6 +325,12 @@ def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...
         status=cell.status,
         reason=facts.refused.get(cell.cell) if cell.status == "infeasible" else None,
     )
+
+
+def estimate_fields(difference: Estimate, *, is_share: bool = False) -> dict[str, Any]:
+    """A difference of scores as the fields of what reports it: estimate, interval, n, method; two shares differ by 1 at most."""
+    ends = _difference_ends(difference.interval, is_share)
+    return {"estimate": difference.value, "interval": ends, "n": difference.n, "method": difference.method}
 
 
 def reported_estimate(estimate: Estimate, sign: float = 1.0, *, is_share: bool = False) -> ReportedEstimate:

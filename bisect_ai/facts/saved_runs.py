@@ -225,10 +225,7 @@ def kept_answers(
 
 
 # -- the behaviour changelog: what the metric did from release to release, and which axis moved it each time ----------
-COLUMNS = (
-    "at", "question", "run", "good", "bad", "metric", "kind", "axes", "good_value", "good_low", "good_high",
-    "bad_value", "bad_low", "bad_high", "loss", "loss_low", "loss_high", "n", "carried", "calls", "usd",
-)  # fmt: skip
+COLUMNS = tuple(name for name in HistoryRow.model_fields if name != "reason")
 
 
 def history(store: str | Path = ".bisect-ai") -> pd.DataFrame:
