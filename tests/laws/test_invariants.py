@@ -113,7 +113,8 @@ def _rollback(report: Mapping[str, Any]) -> list[str]:
         found += [] if better else [f"rollback measured {back['interval']}, bad is {report['loss']['bad']}"]
     if set(back["axes"]) & set(verdict["keep"]):
         found.append("an axis is kept and rolled back")
-    if not back["axes"] or not (set(back["axes"]) <= named or set(back["axes"]) == set(report["axes"])):
+    allowed = named | set(back.get("along", ()))  # what cannot run without the new version of a named one goes back with it
+    if not back["axes"] or not (set(back["axes"]) <= allowed or set(back["axes"]) == set(report["axes"])):
         found.append(f"rolls back {back['axes']} though {named} are named")
     return found
 
