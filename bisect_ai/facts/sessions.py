@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -91,11 +92,10 @@ def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Resul
 
 
 def _answer_reader(outcomes: Outcomes, store: Store) -> Callable[[], Sequence[AnsweredQuery]]:
-    """Reads the answers later from the store's folder; those of a store in memory are read now, it is closed then."""
+    """Reads the answers when they are asked for, from the store's folder; without one from what the store holds in memory."""
     from bisect_ai.facts.saved_runs import answered_queries, kept_answers
 
     trials, sample, metric = outcomes.ledger.observations, outcomes.prepared.sample, outcomes.prepared.metric.name
     if store.path is not None:
         return kept_answers(trials, store=store.path, metric=metric, sample=sample)
-    found = answered_queries(trials, outcomes.answer_of, metric=metric, sample=sample)
-    return lambda: found
+    return partial(answered_queries, trials, outcomes.answer_of, metric=metric, sample=sample)

@@ -46,8 +46,6 @@ class Advice:
         self._blocks = 0
         # Sets of named axes beside which the next one was looked for.
         self.sought: set[frozenset[int]] = set()
-        # What each axis did, by family, and how much had been heard then: a plan looks at it often.
-        self._known: tuple[object, dict[str, list[Mean]]] = None, {}
 
     # -- before anything is named --------------------------------------------------------------------------------------
     def explore(self, begin: Callable[[], bool]) -> bool:
@@ -62,7 +60,7 @@ class Advice:
         broken = [q for q in self._broken(p.full) if q >= rows.explored]
         if len(broken) >= BROKEN and self._loss.value >= p.tolerance:
             self._blocks += 1
-            rows.explored = rows.asked
+            rows.close_exploration()
             return self._advise(broken, self._single_cells())
         most = (1 + self._blocks) * min(LONGEST, p.budget // 12, p.queries // SCARCE)
         wanted = min(self._missing(len(broken)), most - self._loss.n)
@@ -82,13 +80,8 @@ class Advice:
 
         Some of the chosen queries failed by chance and pass when they are asked again, whatever is reverted.
         """
-        heard = self._rows.heard, self._rows.explored, self._rows.problem.tolerance
-        if self._known[0] != heard:
-            self._known = heard, {}
-        known = self._known[1]
-        if family not in known:
-            known[family] = self._scaled([self._tried(family, a) for a in range(self._rows.problem.k)])
-        return known[family][axis]
+        axes = range(self._rows.problem.k)
+        return self._rows.once(("advice", family), lambda: self._scaled([self._tried(family, a) for a in axes]))[axis]
 
     def _scaled(self, tried: list[Mean]) -> list[Mean]:
         known = [m.value for m in tried if m.n]

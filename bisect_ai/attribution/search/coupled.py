@@ -44,7 +44,7 @@ class CoupledSearch:
         self._probe: Probe | None = None
         self._probing: Trial | None = None
         self._spent = 0
-        # What the search of now has asked for; an answer to one before it is kept until this one asks.
+        # What the search of now has asked for, once some are coupled; an answer to one before it is kept until this one asks.
         self._asked: set[Trial] = set()
         # Cells seen to be infeasible, with their trials.
         self._refused: dict[int, int] = {}
@@ -61,13 +61,15 @@ class CoupledSearch:
             return [trial]
         while True:
             asked = self._search.ask(width)
-            known = [self._heard[real] for t in asked if (real := self._real(t)) in self._heard]
-            fresh = [real for t in asked if (real := self._real(t)) not in self._heard]
-            if known:
-                self._search.tell([o._replace(trial=t) for t in asked if (o := self._heard.get(self._real(t))) is not None])
+            real = asked if not self._is_coupled else [self._real(t) for t in asked]
+            known = [self._heard.get(t) for t in real]
+            fresh = [t for t, o in zip(real, known, strict=True) if o is None]
+            if len(fresh) < len(real):
+                self._search.tell([o._replace(trial=t) for t, o in zip(asked, known, strict=True) if o is not None])
             if fresh or not asked:
                 self._spent += len(fresh)
-                self._asked.update(fresh)
+                if self._is_coupled:
+                    self._asked.update(fresh)
                 return fresh
 
     def tell(self, outcomes: Sequence[Outcome]) -> None:
@@ -86,8 +88,8 @@ class CoupledSearch:
             else:
                 told.append(outcome)
         if self._is_coupled:  # an answer to an older search may be of a cell that tears a unit apart
-            told = [outcome for outcome in told if outcome.trial in self._asked]
-        self._search.tell([outcome._replace(trial=self._unit_trial(outcome.trial)) for outcome in told])
+            told = [o._replace(trial=self._unit_trial(o.trial)) for o in told if o.trial in self._asked]
+        self._search.tell(told)
         self._look_into(refused)
 
     def belief(self) -> Belief:
@@ -239,10 +241,10 @@ class CoupledSearch:
         return self._units.mask(u for u in range(self._units.count) if cell >> u & 1)
 
     def _real(self, trial: Trial) -> Trial:
-        return trial._replace(cell=self._to_axes(trial.cell)) if self._is_coupled else trial
+        return trial._replace(cell=self._to_axes(trial.cell))
 
     def _unit_trial(self, trial: Trial) -> Trial:
-        return trial._replace(cell=self._to_units(trial.cell)) if self._is_coupled else trial
+        return trial._replace(cell=self._to_units(trial.cell))
 
     def _in_axes(self, found: Attribution) -> Attribution:
         """What a search over units found, said of axes."""

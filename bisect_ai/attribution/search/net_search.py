@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Outcome, Problem, Trial, bits
@@ -96,7 +95,8 @@ class NetSearch:
 
     def set_tolerance(self, tolerance: float) -> None:
         """The tolerance, where it is known only once the good release has answered."""
-        self._problem = self._rows.problem = replace(self._problem, tolerance=tolerance)
+        self._rows.set_tolerance(tolerance)
+        self._problem = self._rows.problem
 
     @property
     def chosen(self) -> frozenset[tuple[int, int]]:

@@ -67,20 +67,18 @@ class NetTests:
         self.planned: dict[NetTest, list[int]] = {}
         # Test to (queries,) whether it was planned for a query.
         self._marks: dict[NetTest, Bools] = {}
-        # Means of tests, and how much had been heard then: one plan reads them many times.
-        self._means: tuple[int, dict[NetTest, Mean]] = -1, {}
         # Axis to the set of axes that are reverted with it and before it in "further".
         self._base: dict[int, int] = {}
 
     # -- planning ----------------------------------------------------------------------------------------------------
     def plan(self, query: int, tests: Iterable[NetTest]) -> None:
         """A query was begun for these tests: its differences will be heard by them."""
-        for family, axis in tests:
-            self.families[family].grant(self.error_budget.ask(family))
-            self.planned.setdefault((family, axis), []).append(query)
-            if (family, axis) not in self._marks:
-                self._marks[family, axis] = np.zeros(self._rows.problem.queries, bool)
-            self._marks[family, axis][query] = True
+        for test in tests:
+            if test not in self.planned:
+                self.families[test[0]].grant(self.error_budget.ask(test[0]))
+                self.planned[test], self._marks[test] = [], np.zeros(self._rows.problem.queries, bool)
+            self.planned[test].append(query)
+            self._marks[test][query] = True
 
     def base_on(self, axis: int, back: int) -> None:
         """In "further" the axis is tested beside these reverted axes; what was planned for it stays as it was."""
@@ -107,20 +105,20 @@ class NetTests:
 
     def can_run(self, family: str, axis: int) -> bool:
         """Whether no cell of the test is known not to run."""
-        return self._rows.infeasible.isdisjoint(self.cells([(family, axis)]))
+        return not self._rows.infeasible or self._rows.infeasible.isdisjoint(self.cells([(family, axis)]))
 
     # -- hearing -----------------------------------------------------------------------------------------------------
     def hear(self, *, over: bool = False) -> None:
         """Take the looks that are due, or, when all is `over`, the last one of every test."""
-        for name, tests in self.families.items():
-            for axis in range(self._rows.problem.k):
-                if not over and not tests.is_due(axis, len(self.planned.get((name, axis), ()))):
-                    continue
-                queries, x = self.differences(name, axis)
-                if len(x):
-                    tests.hear(axis, x, self._rows.clusters(queries))
-                    if over:
-                        tests.end(axis, x, self._rows.clusters(queries))
+        for (name, axis), planned in self.planned.items():
+            tests = self.families[name]
+            if not over and not tests.is_due(axis, len(planned)):
+                continue
+            queries, x = self.differences(name, axis)
+            if len(x):
+                tests.hear(axis, x, self._rows.clusters(queries))
+                if over:
+                    tests.end(axis, x, self._rows.clusters(queries))
 
     def differences(self, family: str, axis: int) -> tuple[Ints, Floats]:
         """The queries that were run for a family's test of an axis, in order, and their differences."""
@@ -140,12 +138,7 @@ class NetTests:
 
     def mean(self, family: str, axis: int) -> Mean:
         """The mean of a test's differences."""
-        if self._means[0] != self._rows.heard:
-            self._means = self._rows.heard, {}
-        known = self._means[1]
-        if (family, axis) not in known:
-            known[family, axis] = self._rows.mean_of(*self.differences(family, axis))
-        return known[family, axis]
+        return self._rows.once(("test", family, axis), lambda: self._rows.mean_of(*self.differences(family, axis)))
 
     # -- what is proved ----------------------------------------------------------------------------------------------
     def named(self) -> frozenset[int]:

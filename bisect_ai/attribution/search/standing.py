@@ -72,6 +72,9 @@ class Standing:
     # -- before anything is named ------------------------------------------------------------------------------------
     def single(self, family: str, axis: int) -> Mean:
         """All that is known of a family's difference, with the queries that no test hears."""
+        return self._rows.once(("single", family, axis), lambda: self._single(family, axis))
+
+    def _single(self, family: str, axis: int) -> Mean:
         known = {"reverted": self._problem.reverted_pair, "introduced": self._problem.introduced_pair}
         if family not in known:
             return self._tests.mean(family, axis)
