@@ -80,6 +80,8 @@ class Advice:
 
         Some of the chosen queries failed by chance and pass when they are asked again, whatever is reverted.
         """
+        if not self._rows.explored:
+            return NOTHING
         axes = range(self._rows.problem.k)
         return self._rows.once(("advice", family), lambda: self._scaled([self._tried(family, a) for a in axes]))[axis]
 

@@ -148,8 +148,8 @@ class CoupledSearch:
         """Whether a mixture was refused, or failed on every query, some of which good and bad answer."""
         if cell in (0, self._problem.full):
             return False
-        if cell in self._refused:
-            return True
+        if cell in self._refused or cell not in self._failed:
+            return cell in self._refused
         return self._ends_run() and self._runs.get(cell, 0) == self._failures(cell) and self._own_failures(cell) >= FAILURES
 
     def _look_into(self, refused: Iterable[int]) -> None:

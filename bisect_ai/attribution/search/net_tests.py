@@ -138,7 +138,13 @@ class NetTests:
 
     def mean(self, family: str, axis: int) -> Mean:
         """The mean of a test's differences."""
-        return self._rows.once(("test", family, axis), lambda: self._rows.mean_of(*self.differences(family, axis)))
+        return self._rows.once(("test", family, axis), lambda: self._mean(family, axis))
+
+    def _mean(self, family: str, axis: int) -> Mean:
+        pairs = self.pairs(family, axis)
+        queries, x = self.differences(family, axis)
+        is_all = len(pairs) == 1 and len(x) == len(self._rows.differences(*pairs[0])[1])
+        return self._rows.mean(*pairs[0]) if is_all else self._rows.mean_of(queries, x)
 
     # -- what is proved ----------------------------------------------------------------------------------------------
     def named(self) -> frozenset[int]:

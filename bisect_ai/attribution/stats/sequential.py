@@ -98,8 +98,8 @@ class SequentialTests:
 
     def named(self) -> frozenset[int]:
         """The axes proved to have a net cost, by Holm's steps; a name stays."""
-        read = sum(map(len, self._looks)), self.alpha, self.weights.tobytes()
-        if read == self._named_at:
+        looks = sum(map(len, self._looks))
+        if not looks or (read := (looks, self.alpha, self.weights.tobytes())) == self._named_at:
             return self._named
         self._named_at, named = read, set(self._named)
         while self.alpha and len(named) < self._k:
