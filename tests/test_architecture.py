@@ -232,7 +232,7 @@ OWN_JSON = {
     *("provider.completion", "provider.litellm_calls", "provider.prices", "release.strict", "result"),
     *("cli.notifying", "runs.plan_run", "queries.files", "queries.json_rows", "queries.sandbox", "canonical"),
     *("targets.bounded", "targets.cells", "targets.promptfoo_target"),
-    *("targets.wire.composing", "targets.wire.event_streams", "targets.wire.proxy", "targets.wire.release_pieces"),
+    *("targets.wire.composing", "targets.wire.proxy", "targets.wire.release_pieces"),
     *(
         "store.artefacts",
         "store.purge",

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import digest, json_object, plain
+from bisect_ai.canonical import as_mapping, digest, json_object, plain
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.redaction import line_of
 from bisect_ai.queries.query import Query
@@ -114,12 +114,9 @@ class PromptfooTarget:
         test: dict[str, Any] = {"vars": {name: _as_variable(value) for name, value in variables.items()}}
         if query.id in self._asserts:
             test["assert"] = self._asserts[query.id]
-            common = self._config.get("defaultTest")
-            test["options"] = (common.get("options") if isinstance(common, Mapping) else None) or {}  # such as who grades
+            test["options"] = as_mapping(self._config.get("defaultTest")).get("options") or {}  # such as who grades
         providers = [provider_of(release.get("model"), self._config, release.get("tools"))]
-        made: dict[str, Any] = {**kept, "prompts": [prompt_of(release.get("prompt"))], "providers": providers, "tests": [test]}
-        read: dict[str, Any] = json.loads(json.dumps(made))
-        return read
+        return {**kept, "prompts": [prompt_of(release.get("prompt"))], "providers": providers, "tests": [test]}
 
     def _evaluated(self, place: Path, *, is_checked: bool) -> Answer:
         out = place / _RESULTS
@@ -174,8 +171,9 @@ def _npx_has_it() -> bool:
 
 def provider_of(axis: Any, config: Mapping[str, Any], tools: Any = None) -> Any:
     """The config's entry of the provider that a model axis names, with the axis's settings. Raises `Infeasible`: it has none."""
-    part = next((key for key in _PARTS if key in axis), None) if isinstance(axis, Mapping) else None
-    name = axis if isinstance(axis, str) else "" if part is None else str(axis[part])
+    settings = as_mapping(axis)
+    part = next((key for key in _PARTS if key in settings), None)
+    name = axis if isinstance(axis, str) else "" if part is None else str(settings[part])
     given = config.get("providers") or config.get("targets") or []
     entries = [_entry_of(each) for each in (given if isinstance(given, list) else [given])]
     found = next(
@@ -184,15 +182,14 @@ def provider_of(axis: Any, config: Mapping[str, Any], tools: Any = None) -> Any:
     if found is None:
         have = ", ".join(str(entry.get("label") or entry["id"]) for entry in entries[:6])
         raise Infeasible(f"the promptfoo config has no provider {name[:60]!r}; it has {have}")
-    own = {key: value for key, value in axis.items() if key != part} if isinstance(axis, Mapping) else {}
-    more = {**own, **({"tools": tools} if tools is not None else {})}
+    more = {**{key: value for key, value in settings.items() if key != part}, **({"tools": tools} if tools is not None else {})}
     return {**found, "config": {**(found.get("config") or {}), **more}} if more else found
 
 
 def _entry_of(entry: Any) -> dict[str, Any]:
     if isinstance(entry, Mapping) and "id" not in entry and len(entry) == 1:
         name, inner = next(iter(entry.items()))
-        return {"id": str(name), **(dict(inner) if isinstance(inner, Mapping) else {})}
+        return {"id": str(name), **as_mapping(inner)}
     return dict(entry) if isinstance(entry, Mapping) else {"id": str(entry)}
 
 
@@ -200,7 +197,7 @@ def prompt_of(axis: Any) -> Any:
     """A prompt axis in promptfoo's spelling: a text, or messages as JSON where there is a system text."""
     if isinstance(axis, str):
         return _doubled(axis)
-    part = axis if isinstance(axis, Mapping) else {}
+    part = as_mapping(axis)
     user = _doubled(str(part.get("user") or "{input}"))
     if not part.get("system"):
         return {"raw": user, "label": "prompt"}
@@ -234,11 +231,11 @@ def answer_in_results(written: bytes, *, is_checked: bool = False) -> Answer:
         row = (results["results"] if isinstance(results, Mapping) else results)[0]
     except (KeyError, IndexError, TypeError):
         return Answer(error="promptfoo's result file has no result", outcome="malformed")
-    response: Any = row.get("response") if isinstance(row.get("response"), Mapping) else {}
+    response = as_mapping(row.get("response"))
     error = response.get("error") or (row.get("error") if not response else None)
     if error:
         return Answer(error=line_of(str(error)), outcome="error")
-    tokens: Any = response.get("tokenUsage") if isinstance(response.get("tokenUsage"), Mapping) else {}
+    tokens = as_mapping(response.get("tokenUsage"))
     said = {"input_tokens": tokens.get("prompt"), "output_tokens": tokens.get("completion"), "usd": response.get("cost")}
     usage = {key: value for key, value in said.items() if value is not None}
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from bisect_ai.canonical import canonical, json_or, plain
+from bisect_ai.canonical import as_mapping, canonical, json_or, plain
 from bisect_ai.errors import InputError
 from bisect_ai.targets.answer import MISSING, ToolCall
 from bisect_ai.targets.bounded import Misfit, may_be_slow, misfits
@@ -133,10 +133,10 @@ def _compare_calls(
     recorded: Mapping[str, Any], given: Mapping[str, Any], schema: Mapping[str, Any], names: set[str]
 ) -> _Match | None:
     """By what rules the call `given` is the `recorded` one; `names`: all that the recorded calls have. None: it is not."""
-    properties = _mapping_of(schema.get("properties"))
+    properties = as_mapping(schema.get("properties"))
     rules: set[str] = set()
     for name in recorded.keys() & given.keys():
-        inner = _same_value(recorded[name], given[name], _mapping_of(properties.get(name)))
+        inner = _same_value(recorded[name], given[name], as_mapping(properties.get(name)))
         if inner is None:
             return None
         rules |= inner
@@ -197,7 +197,7 @@ def _name_words(name: str) -> set[str]:
 
 def _is_optional(name: str, value: Any, schema: Mapping[str, Any], names: set[str]) -> bool:
     """Whether a call without the argument is the same call, as far as the schema and the recorded calls say."""
-    field = _mapping_of(schema.get("properties")).get(name)
+    field = as_mapping(schema.get("properties")).get(name)
     if not isinstance(field, Mapping) or name in names:
         return False
     if "default" in field:
@@ -207,13 +207,9 @@ def _is_optional(name: str, value: Any, schema: Mapping[str, Any], names: set[st
 
 def _is_default(name: str, value: Any, schema: Mapping[str, Any]) -> bool:
     """Whether a call without the argument says the same as one with this value: what else a tool would do, nobody knows."""
-    field = _mapping_of(_mapping_of(schema.get("properties")).get(name))
+    field = as_mapping(as_mapping(schema.get("properties")).get(name))
     required = name in (schema.get("required") or ())
     return "default" in field and not required and canonical(plain(field["default"])) == canonical(plain(value))
-
-
-def _mapping_of(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def signature(name: str, arguments: Mapping[str, Any]) -> str:

@@ -1,6 +1,10 @@
 """A local proxy between programs and their provider, on 127.0.0.1: each program has its own base URL, whose path tells its trial.
 
 http://127.0.0.1:PORT/TOKEN/openai/v1/chat/completions  ->  compose the cell -> the provider's answer, kept or new -> its names back
+
+A streamed answer (server-sent events) is read as the whole answer that it amounts to, its tool calls under other names. It is complete
+here before the program gets any of it, so that a stream that breaks off can be asked for again. Arguments that change stand whole in
+the first event that has a part of them; later parts are empty.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +24,6 @@ from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import describe
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
-from bisect_ai.targets.wire.event_streams import changed_stream, whole_answer
 from bisect_ai.targets.wire.exchanges import (
     PROVIDERS,
     Asking,
@@ -30,7 +33,13 @@ from bisect_ai.targets.wire.exchanges import (
     ProviderReply,
     longest_asked,
 )
-from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
+from bisect_ai.targets.wire.request_shapes import (
+    Body,
+    RequestShape,
+    bodies_in,
+    choice_name,
+    shape_of_path,
+)
 
 # Of one request of a program's.
 MOST_BYTES = 64 << 20
@@ -147,12 +156,10 @@ class WireProxy:
         path = request.raw_path.split(f"/{provider}", 1)[1].removeprefix(PROVIDERS[provider][2])
         try:
             reply = await self._replied(trial, request.method, provider, path, request.headers, await request.read())
-        except ExchangeFailed as failed:
+        except (ExchangeFailed, BisectError) as failed:
             trial.failures.append(failed)
-            reply = failed.reply or ProviderReply(502, "application/json", json.dumps(_error(str(failed))).encode())
-        except BisectError as failed:
-            trial.failures.append(failed)
-            reply = ProviderReply(502, "application/json", json.dumps(_error(str(failed))).encode())
+            own = failed.reply if isinstance(failed, ExchangeFailed) else None
+            reply = own or ProviderReply(502, "application/json", json.dumps(_error(str(failed))).encode())
         headers = {"content-type": reply.type, **(_NO_RETRY if reply.status >= 300 else {})}
         return web.Response(status=reply.status, body=reply.body, headers=headers)
 
@@ -219,3 +226,111 @@ def _arguments(written: Any) -> dict[str, Any]:
     if isinstance(written, str):
         written = json_object(written, numbers="finite")
     return written if isinstance(written, dict) else {}
+
+
+# Changes a whole answer in place; gives whether it did.
+Change = Callable[[Body], bool]
+Key = tuple[Any, ...]
+
+
+def whole_answer(stream: bytes, shape: RequestShape) -> Body:
+    """The answer that a stream amounts to, in the form of one that is not streamed."""
+    lines = stream.decode("utf-8", "replace").split("\n")  # not `splitlines`: JSON may hold other ends of line
+    return shape.whole([event for line in lines if (event := _event(line)) is not None])
+
+
+def changed_stream(stream: bytes, shape: RequestShape, change: Change) -> bytes:
+    """The stream with its tool calls as `change` makes them; the same bytes when it changes nothing."""
+    answer = whole_answer(stream, shape)
+    if not change(answer):
+        return stream
+    said = {call.id: (call.holder.get("name"), _as_text(call.holder.get(call.key or ""))) for call in shape.calls(answer)}
+    put = _Rewritten(said)
+    lines = [put.line(line) for line in stream.decode("utf-8", "replace").split("\n")]
+    return "\n".join(lines).encode("utf-8")
+
+
+def _event(line: str) -> Body | None:
+    return json_object(line[5:]) if line.startswith("data:") else None
+
+
+def _as_text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+class _Rewritten:
+    """Rewrites a stream line by line; `said` is id of a call to its new name and arguments."""
+
+    def __init__(self, said: dict[str, tuple[Any, str]]) -> None:
+        self._said = said
+        # Place of a call in the stream to its id.
+        self._ids: dict[Key, str] = {}
+        self._put: set[str] = set()
+
+    def line(self, line: str) -> str:
+        """The line with the new names and arguments."""
+        event = _event(line)
+        if event is None:
+            return line
+        for choice in bodies_in(event.get("choices")):
+            delta = choice.get("delta") or {}
+            for part in bodies_in(delta.get("tool_calls")):
+                self._chat_part(part, (choice.get("index", 0), part.get("index", 0)))
+            self._function_part(delta.get("function_call"), choice_name(choice))
+        self._anthropic(event)
+        self._responses(event)
+        end = "\r" if line.endswith("\r") else ""
+        return f"data: {json.dumps(event, ensure_ascii=False)}{end}"
+
+    def _chat_part(self, part: Body, place: Key) -> None:
+        if part.get("id"):
+            self._ids[place] = str(part["id"])
+        self._function_part(part.get("function"), self._ids.get(place, ""))
+
+    def _function_part(self, function: Any, call: str) -> None:
+        if call not in self._said or not isinstance(function, dict):
+            return
+        if function.get("name"):
+            function["name"] = self._said[call][0]
+        if function.get("arguments"):
+            function["arguments"] = self._once(call)
+
+    def _anthropic(self, event: Body) -> None:
+        place, block, delta = ("block", event.get("index")), event.get("content_block"), event.get("delta")
+        if isinstance(block, dict) and block.get("type") == "tool_use":
+            self._ids[place] = str(block.get("id"))
+            if self._ids[place] in self._said:
+                block["name"] = self._said[self._ids[place]][0]
+        elif isinstance(delta, dict) and delta.get("partial_json") and self._ids.get(place) in self._said:
+            delta["partial_json"] = self._once(self._ids[place])
+
+    def _responses(self, event: Body) -> None:
+        if isinstance(event.get("response"), dict):
+            for item in bodies_in(event["response"].get("output")):
+                self._item(item)
+        if isinstance(event.get("item"), dict):
+            self._item(event["item"])
+        call = self._ids.get(("item", event.get("item_id")), "")
+        if call in self._said:
+            if event.get("delta"):
+                event["delta"] = self._once(call)
+            if "arguments" in event:
+                event["arguments"] = self._said[call][1]
+            if "name" in event:
+                event["name"] = self._said[call][0]
+
+    def _item(self, item: Body) -> None:
+        call = str(item.get("call_id"))
+        if item.get("type") != "function_call" or call not in self._said:
+            return
+        self._ids["item", item.get("id")] = call
+        item["name"] = self._said[call][0]
+        if item.get("arguments"):
+            item["arguments"] = self._said[call][1]
+
+    def _once(self, call: str) -> str:
+        """The whole arguments the first time, nothing after it."""
+        if call in self._put:
+            return ""
+        self._put.add(call)
+        return self._said[call][1]

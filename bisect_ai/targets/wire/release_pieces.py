@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisect_ai.canonical import as_list, as_mapping
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.release.correspondence import field_renames
 from bisect_ai.release.references import parsed_by_suffix
@@ -206,10 +207,12 @@ def argument_renames(program: Schema, composed: Schema) -> Renames:
         new = pairs.get(old, old if old in theirs else None)
         if new is None:
             continue
-        below = argument_renames(_mapping(schema), _mapping(theirs[new]))
+        below = argument_renames(as_mapping(schema), as_mapping(theirs[new]))
         if new != old or below:
             found[old] = new, below
-    items = argument_renames(_mapping(program.get("items")), _mapping(composed.get("items"))) if "items" in program else None
+    items = (
+        argument_renames(as_mapping(program.get("items")), as_mapping(composed.get("items"))) if "items" in program else None
+    )
     if items:
         found[_ITEMS] = _ITEMS, items
     return Renames(found)
@@ -265,12 +268,8 @@ def _renamed(schema: Schema, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _properties(schema: Schema) -> Mapping[str, Any]:
-    return _mapping(schema.get("properties"))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return as_mapping(schema.get("properties"))
 
 
 def _names(value: Any) -> list[str]:
-    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+    return [name for name in as_list(value) if isinstance(name, str)]
