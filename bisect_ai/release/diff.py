@@ -27,12 +27,11 @@ from bisect_ai.release.changes import Change, ChangeSpot, Group, Inner, Scribe, 
 from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.composition import MISSING, Node, Recast, Slot, Value, Written, fields, freeze, same, unchanged
 from bisect_ai.release.correspondence import document_renames
-from bisect_ai.release.lists import diff_list
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, diff_schema, document_set, document_slot, is_document_name, is_schema
 from bisect_ai.release.references import parsed_by_suffix
+from bisect_ai.release.sequences import TextPiece, diff_list, diff_text, lines_with_ends
 from bisect_ai.release.source_files import git_output
-from bisect_ai.release.texts import TextPiece, diff_text, lines_with_ends
 from bisect_ai.release.tools import compared_tools, is_tools_axis
 
 # A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
