@@ -29,7 +29,7 @@ from bisect_ai.runs.run_accounts import Common, ExchangeJournal, caps_of
 from bisect_ai.store.artefacts import check_place, making_folder
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.postpaid import metered
+from bisect_ai.targets.target import metered
 from bisect_ai.targets.wire.release_pieces import SAMPLING
 from bisect_ai.targets.wire.request_shapes import Body, RequestShape, shape_of_path
 from bisect_ai.targets.wire.wire_target import WireTarget

@@ -44,7 +44,7 @@ from bisect_ai.runs.trials import SCORER_FAILURES, Replay
 from bisect_ai.scoring.scorer_charges import NOT_ASKED, Loop, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.postpaid import metered
+from bisect_ai.targets.target import metered
 
 
 class Study:

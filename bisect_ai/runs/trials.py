@@ -27,9 +27,8 @@ from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import FinishedTrial, Observation
 from bisect_ai.runs.prepared import Prepared, score_key
 from bisect_ai.runs.question import Composed, Ground
-from bisect_ai.scoring.scorer import Scorer
+from bisect_ai.scoring.scorer import ConstantScore, Scorer, Scoring, is_overdue
 from bisect_ai.scoring.scorer_charges import Ask
-from bisect_ai.scoring.supervised import ConstantScore, Scoring, is_overdue
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import MISSING, Answer
 

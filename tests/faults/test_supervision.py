@@ -19,7 +19,7 @@ from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider import retry
 from bisect_ai.replay import engine, executors
 from bisect_ai.runs import trials
-from bisect_ai.scoring import supervised
+from bisect_ai.scoring import scorer
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets import bounded, http_target
 from tests.faults.provider import Provider, Say
@@ -308,7 +308,7 @@ def test_a_side_scorer_that_only_fails_is_told_and_stops_nothing() -> None:
 
 
 def test_a_side_scorer_that_never_comes_back_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervised, "MOST_IN_A_ROW", 3)
+    monkeypatch.setattr(scorer, "MOST_IN_A_ROW", 3)
     asked: list[str] = []
 
     def side(query: Any, answer: Any) -> float:
