@@ -25,8 +25,7 @@ from bisect_ai.replay.interrupts import SELDOM
 from bisect_ai.replay.job_queue import TARGET_SECONDS, JobQueue
 from bisect_ai.replay.trial_jobs import Job
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.postpaid import metered
-from bisect_ai.targets.target import Target
+from bisect_ai.targets.target import Target, metered
 
 # How long a first outcome waits for company: a journey is dearer than that.
 LINGER_SECONDS = 0.01

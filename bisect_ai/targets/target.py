@@ -1,13 +1,22 @@
-"""The seam between a run and what answers, and the targets that ask nobody else: a function, past answers."""
+"""The seam between a run and what answers, and the targets that ask nobody else: a function, past answers.
+
+`Metered` keeps the account of a target that keeps none itself: what it says that an answer cost is known only afterwards.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from bisect_ai.canonical import digest
-from bisect_ai.errors import Infeasible, QueryError
+from bisect_ai.errors import BisectError, Infeasible, QueryError
+from bisect_ai.provider.budget import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held, trip
+from bisect_ai.provider.redaction import describe
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer, as_answer
 
@@ -89,3 +98,167 @@ class RecordedTarget:
 
     def _is_bad(self, axis: str, release: Mapping[str, Any]) -> bool:
         return self._good.get(axis) != self._bad.get(axis) and release.get(axis) == self._bad.get(axis)
+
+
+def metered(target: Target, account: Account, *, per_trial: float | None, usual: Amount) -> Target:
+    """`target`, paid from `account`: by itself when it can (`pay_from`), else around each of its answers.
+
+    `usual`: the most that an answer of it has cost in earlier sittings, nothing when that is not known.
+    """
+    pay_from = getattr(target, "pay_from", None)
+    if pay_from is not None:
+        pay_from(account)
+        return target
+    return Metered(target, account, per_trial, usual) if account.need_bounds else target
+
+
+class Metered:
+    """A target whose answers are paid for from an account.
+
+    Set aside before each is `per_trial` USD where the user caps it, and the most that an answer has cost so far or `usual`; while
+    neither is known all that is left, so that it goes alone. An answer that costs more than that can pass a cap by it once.
+    What was set aside counts as spent, as money that may have been, when a call fails or says what cannot be.
+    """
+
+    def __init__(self, target: Target, account: Account, per_trial: float | None, usual: Amount) -> None:
+        self._target, self._account = target, account
+        self._most = Amount(0, usual.tokens, max(per_trial or 0.0, usual.usd))
+        self._known, self._first = bool(usual.tokens or usual.usd), threading.Lock()
+        # Whether an answer did not say what it cost.
+        self.unpriced = False
+        self.identity, self.concurrency = target.identity, target.concurrency
+        self.deadline = getattr(target, "deadline", 0.0)
+        self.headroom = getattr(target, "headroom", None)
+        flag = getattr(target, "is_async", None)
+        self.is_async = bool(flag) if flag is not None else inspect.iscoroutinefunction(type(target).__call__)
+
+    def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Any:
+        """What the target answers; raises `CapReached` instead of asking it."""
+        return self._later(query, release, repeat) if self.is_async else self._now(query, release, repeat)
+
+    def _now(self, *asked: Any) -> Any:
+        while (taken := self._take()) is None:
+            time.sleep(POLL_SECONDS)
+        with _Paid(self, *taken) as paid:
+            _starts()
+            try:
+                return paid.of(self._target(*asked))
+            except BisectError:
+                raise
+            except Exception as error:  # a row that says what it may have cost
+                return paid.of(Answer(error=describe(error), outcome="error"))
+
+    async def _later(self, *asked: Any) -> Any:
+        while (taken := self._take()) is None:
+            await asyncio.sleep(POLL_SECONDS)
+        with _Paid(self, *taken) as paid:
+            _starts()
+            try:
+                returned = self._target(*asked)
+                return paid.of(await returned if inspect.isawaitable(returned) else returned)
+            except BisectError:
+                raise
+            except Exception as error:  # as above
+                return paid.of(Answer(error=describe(error), outcome="error"))
+
+    def _take(self) -> tuple[Held, bool] | None:
+        """What is set aside for a call, and whether it goes alone; None: others stand in the way for now. Raises `CapReached`."""
+        first = self._goes_first()
+        if first is None:
+            return None
+        held = None
+        try:
+            held = self._account.reserve_noted(self._next(first))
+        finally:
+            if held is None and first:
+                self._first.release()
+        return None if held is None else (held, first)
+
+    def _goes_first(self) -> bool | None:
+        """Whether this call goes alone because no cost is known yet; None: another one does, so that this one waits."""
+        self._account.check_time()
+        if self._known:
+            return False
+        if not self._first.acquire(blocking=False):
+            return None
+        if self._known:  # learnt just now
+            self._first.release()
+            return False
+        return True
+
+    def _next(self, first: bool) -> Amount:
+        """What to set aside; never nothing, where a cap may be used up."""
+        if not first:
+            return Amount(0, self._most.tokens, max(self._most.usd, 2 * CRUMB))
+        usual = self._account.usual  # another process may have learnt it meanwhile
+        if usual.tokens or usual.usd:
+            return Amount(0, max(usual.tokens, self._most.tokens), max(usual.usd, self._most.usd))
+        room = self._account.room()
+        tokens = 0 if room.tokens is None else max(room.tokens, 1)
+        usd = self._most.usd if room.usd is None else max(room.usd, self._most.usd, 2 * CRUMB)
+        return Amount(0, tokens, usd)
+
+    def learns(self, answer: Answer) -> None:
+        """What an answer says that it cost."""
+        self._known = self._known or answer.error is None
+        self.unpriced = self.unpriced or (answer.error is None and answer.usage.usd is None)
+        self._most = Amount(0, max(self._most.tokens, answer.usage.tokens), max(self._most.usd, answer.usage.usd or 0.0))
+
+    def settle(self, held: Held, used: Amount, *, first: bool) -> None:
+        """A call has ended."""
+        self._account.settle(held, used)
+        if first:
+            self._first.release()
+
+    @property
+    def caps_money(self) -> bool:
+        """Whether there is a cap in USD."""
+        return self._account.caps_money
+
+    @property
+    def bound(self) -> Amount:
+        """The most that an answer has cost so far."""
+        return self._most
+
+
+class _Paid:
+    """One call, and what is set aside for it until it ends."""
+
+    def __init__(self, metered: Metered, held: Held, first: bool) -> None:
+        self._metered, self._held, self._first = metered, held, first
+        # What counts as spent if nothing more is heard.
+        self._used = metered.bound
+
+    def __enter__(self) -> _Paid:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, BisectError):  # refused before anything was asked, or said so
+            self._used = NOTHING
+        self._metered.settle(self._held, self._used, first=self._first)
+
+    def of(self, returned: Any) -> Answer:
+        """The answer, with what it costs besides what it says."""
+        answer, counted = as_answer(returned), trip.get()
+        self._metered.learns(answer)
+        usage, most = answer.usage, self._metered.bound
+        said = Amount(0, usage.tokens, usage.usd or 0.0)
+        asked = counted is None or counted.calls > 0
+        if usage.doubt is not None:  # what it said is no answer: all that it may have cost
+            most = Amount(0, max(most.tokens, self._held.most.tokens), max(most.usd, self._held.most.usd))
+        silent = answer.error is None and usage.usd is None and self._metered.caps_money
+        if usage.doubt is not None or silent or (answer.error is not None and asked):
+            more = Amount(0, max(most.tokens - said.tokens, 0), max(most.usd - said.usd, 0.0))
+            said += more
+            usage = replace(
+                usage, unsettled_tokens=usage.unsettled_tokens + more.tokens, unsettled_usd=usage.unsettled_usd + more.usd
+            )
+            answer = replace(answer, usage=usage)
+        self._used = said
+        return answer
+
+
+def _starts() -> None:
+    """Only now the target is asked: the wait for money is none of its time."""
+    if (counted := trip.get()) is not None:
+        counted.starts()

@@ -17,7 +17,7 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.provider import retry
 from bisect_ai.provider.budget import Account, Amount, CapReached, Caps
 from bisect_ai.queries.query import Query
-from bisect_ai.targets.postpaid import metered
+from bisect_ai.targets.target import metered
 from tests.faults.provider import Provider, Request, Say
 
 WORKERS = 64
