@@ -29,7 +29,7 @@ from bisect_ai.facts.report_view import told_report
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, ScoredLog, Wanted, read_scored
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.shape_facts import SHAPES, Told
-from bisect_ai.queries.written_times import told_time
+from bisect_ai.queries.values import told_time
 from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.result import Result

@@ -23,7 +23,7 @@ from bisect_ai.errors import QueryError
 from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, told_report
 from bisect_ai.facts.score_rows import ScoresStudy
 from bisect_ai.queries.live_scores import DeployEvent, ScoredAnswer, Wanted, read_events, read_scored
-from bisect_ai.queries.written_times import microseconds, told_time
+from bisect_ai.queries.values import microseconds, told_time
 from bisect_ai.release.source_files import git_output
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.report.report_values import Report, Verdict

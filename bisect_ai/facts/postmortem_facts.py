@@ -25,7 +25,7 @@ from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.sample import Sample
-from bisect_ai.queries.written_times import microseconds
+from bisect_ai.queries.values import microseconds
 from bisect_ai.release.load import Release
 from bisect_ai.release.pair import load_pair, load_side
 from bisect_ai.report.json_edge import as_mapping, read

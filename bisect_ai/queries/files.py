@@ -21,7 +21,6 @@ from bisect_ai.provider.redaction import did_you_mean
 from bisect_ai.queries.documents import HEAD, NoObject, Part, expanded, first_parts, json_parts, scalars
 from bisect_ai.queries.formats.braintrust import BRAINTRUST, WEAVE
 from bisect_ai.queries.formats.call_records import Format, Piece, reach
-from bisect_ai.queries.formats.chatgpt import CHATGPT
 from bisect_ai.queries.formats.deepeval import DEEPEVAL, RAGAS
 from bisect_ai.queries.formats.harness import INSPECT, LM_EVAL, OPENAI_EVALS
 from bisect_ai.queries.formats.langfuse import LANGFUSE_EXPORT
@@ -29,7 +28,7 @@ from bisect_ai.queries.formats.langsmith import LANGSMITH_RUNS
 from bisect_ai.queries.formats.mlflow import MLFLOW
 from bisect_ai.queries.formats.otlp import OTLP
 from bisect_ai.queries.formats.promptfoo import PROMPTFOO
-from bisect_ai.queries.formats.request_logs import LITELLM, OPENAI
+from bisect_ai.queries.formats.request_logs import CHATGPT, LITELLM, OPENAI
 from bisect_ai.queries.json_rows import ROW, is_lines, json_source, looks_like_json
 from bisect_ai.queries.readers import Csv, FileNamed, JsonLines, Listed, Source, Spot
 from bisect_ai.queries.records import ORIGIN, Shape, parts_of

@@ -18,8 +18,7 @@ from bisect_ai.queries.duckdb_session import quoted, refused
 from bisect_ai.queries.readers import Source, Spot, Wrapped
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row
-from bisect_ai.queries.values import missing, text_of, tidy
-from bisect_ai.queries.written_times import day_first_of, has_short_year, inside, microseconds, slashed_date
+from bisect_ai.queries.values import day_first_of, has_short_year, inside, microseconds, missing, slashed_date, text_of, tidy
 
 JOINED = "scores of another record"
 MAX_LATE = 1_000_000  # they are held in memory until the records of their ids come

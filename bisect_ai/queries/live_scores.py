@@ -21,8 +21,7 @@ from bisect_ai.queries.readers import Source, Spot
 from bisect_ai.queries.records import Shape, order_key
 from bisect_ai.queries.sample import DUPLICATE, LogSettings, Row, label
 from bisect_ai.queries.shape_facts import SHAPES, Told, logged_facts, shape_facts
-from bisect_ai.queries.values import embedded, missing, text_of, tidy
-from bisect_ai.queries.written_times import microseconds
+from bisect_ai.queries.values import embedded, microseconds, missing, text_of, tidy
 
 OTHER = "another release"
 NO_RELEASE = "no release"

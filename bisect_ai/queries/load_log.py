@@ -30,7 +30,6 @@ from bisect_ai.queries.filters import ScoresJoined, filtered, only_scores
 from bisect_ai.queries.json_rows import json_lines
 from bisect_ai.queries.normalise import KINDS
 from bisect_ai.queries.query import Query
-from bisect_ai.queries.question_parts import beside_notices, guess_told, with_instruction
 from bisect_ai.queries.readers import Listed, separator
 from bisect_ai.queries.record_accounting import clusters_of, content_notices, lacking, mixtures, score_notices, unread_notices
 from bisect_ai.queries.records import Shape, parts_of, scored_by
@@ -50,7 +49,15 @@ from bisect_ai.queries.sample import (
 )
 from bisect_ai.queries.sandbox import ChildLog, as_json_lines
 from bisect_ai.queries.survey import EXAMPLES, Log, Survey
-from bisect_ai.queries.unmapped_rows import columns_for, conversations, guessed_columns, message_lines
+from bisect_ai.queries.unmapped_rows import (
+    beside_notices,
+    columns_for,
+    conversations,
+    guess_told,
+    guessed_columns,
+    message_lines,
+    with_instruction,
+)
 
 # What orders the queries: a hash of seed and id, and the id.
 Place = tuple[int, str]

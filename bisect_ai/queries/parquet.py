@@ -36,8 +36,7 @@ from bisect_ai.queries.survey import (
     too_many_strata,
     within_bounds,
 )
-from bisect_ai.queries.values import embedded, file_names, missing, text_of, tidy
-from bisect_ai.queries.written_times import EPOCH
+from bisect_ai.queries.values import EPOCH, embedded, file_names, missing, text_of, tidy
 
 # Rows that are fetched by a list of their numbers, so that the file's other parts need not be decoded.
 MAX_LISTED = 20_000

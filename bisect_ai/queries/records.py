@@ -25,8 +25,7 @@ from bisect_ai.queries.normalise import (
     unread_scores,
 )
 from bisect_ai.queries.sample import NO_INPUT, Labels, Light, LogSettings, Mixed, Row, label
-from bisect_ai.queries.values import decoded, embedded, missing, text_of, tidy
-from bisect_ai.queries.written_times import Window, refuse_overlap, window
+from bisect_ai.queries.values import Window, decoded, embedded, missing, refuse_overlap, text_of, tidy, window
 
 NESTED = ("messages", "history", "documents", "tool_results", "scores", "versions", "params")
 TEXTS = frozenset({"id", "input", "output", "release", "at", "cluster"})

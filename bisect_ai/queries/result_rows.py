@@ -13,11 +13,10 @@ from bisect_ai.errors import QueryError
 from bisect_ai.queries.filters import filtered
 from bisect_ai.queries.normalise import exchange_of, logged_number, scores_of
 from bisect_ai.queries.pairing import ResultRow, keys_of, variables_text
-from bisect_ai.queries.question_parts import guess_told, with_instruction
 from bisect_ai.queries.readers import Source
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import Row, label
-from bisect_ai.queries.unmapped_rows import guessed_columns
+from bisect_ai.queries.unmapped_rows import guess_told, guessed_columns, with_instruction
 from bisect_ai.queries.values import embedded, missing, text_of
 
 # The column that tells the answers of one row apart.

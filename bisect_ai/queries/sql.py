@@ -10,7 +10,7 @@ from bisect_ai.queries.duckdb_session import EMPTY, USER, contains_any, json_pat
 from bisect_ai.queries.normalise import HINTS, MAX_SCORE, MAYBE, WORDS
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import NO_INPUT, NO_TIME, WHERE, WINDOW, Labels
-from bisect_ai.queries.written_times import SCALES, SHORT_YEAR, Window
+from bisect_ai.queries.values import SCALES, SHORT_YEAR, Window
 
 _READ = "read_parquet($files, union_by_name = true, hive_partitioning = false"
 SCAN = f"{_READ})"

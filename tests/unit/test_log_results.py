@@ -345,7 +345,7 @@ def test_samples_of_openai_evals_are_joined_by_id(tmp_path: Path) -> None:
 
 
 def test_times_in_file_names_are_times() -> None:
-    from bisect_ai.queries.written_times import microseconds
+    from bisect_ai.queries.values import microseconds
 
     for stamp in ("20260501T10:00:00", "2026-05-01T10:00:00.000"):
         assert microseconds(stamp) == 1_777_629_600_000_000

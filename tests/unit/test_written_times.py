@@ -11,7 +11,7 @@ import pytest
 from bisect_ai.errors import QueryError
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import LogSettings
-from bisect_ai.queries.written_times import microseconds, told_time
+from bisect_ai.queries.values import microseconds, told_time
 
 WRITTEN = {
     "11/29/2026 3:04 PM": "2026-11-29T15:04:00Z",

@@ -29,8 +29,7 @@ from bisect_ai.queries.formats.call_records import (
 from bisect_ai.queries.formats.genai import GENAI, OLD_EVENTS, any_value, attributes, flattened, unflatten, versions
 from bisect_ai.queries.messages import Message, answer_message, answer_of, question_messages, question_of, read_messages
 from bisect_ai.queries.sample import DUPLICATE
-from bisect_ai.queries.values import embedded, name_of, names_of, unquoted
-from bisect_ai.queries.written_times import EPOCH
+from bisect_ai.queries.values import EPOCH, embedded, name_of, names_of, unquoted
 
 FIELDS = {
     "model": ("llm.request.model_name", "llm.model_name"),
