@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,22 +220,13 @@ class Use(NamedTuple):
     name: str
 
 
-@dataclass
-class _Tools:
-    """The tools of one axis: name to the fields of its schema."""
-
-    fields: dict[str, set[str]] = field(default_factory=dict)
-
-    def names(self) -> set[str]:
-        return set(self.fields).union(*self.fields.values())
-
-
 def lost_names(good: Release, bad: Release, renames: Mapping[tuple[str, str], str]) -> list[Lost]:
     """Tools and fields that good's tool schemas have and bad's have not, in good's order; `renames` has what became of some."""
-    left = set().union(*(_tool_entries(_as_tools(axis, value)).names() for axis, value in bad.axes.items()))
+    kept = [_fields_by_tool(_as_tools(axis, value)) for axis, value in bad.axes.items()]
+    left = {name for tools in kept for tool, fields in tools.items() for name in (tool, *fields)}
     found: list[Lost] = []
     for axis, value in good.axes.items():
-        ours, theirs = (_tool_entries(_as_tools(axis, side)).fields for side in (value, bad.axes.get(axis)))
+        ours, theirs = (_fields_by_tool(_as_tools(axis, side)) for side in (value, bad.axes.get(axis)))
         holders: dict[str, list[str]] = {}
         for tool, fields in ours.items():
             if tool not in theirs:
@@ -317,12 +308,12 @@ def _descriptions(value: Json, place: str, key: str) -> Iterator[tuple[str, str]
             yield from _descriptions(item, f"{place}.{inner}", str(inner))
 
 
-def _tool_entries(value: Json) -> _Tools:
-    found = _Tools()
+def _fields_by_tool(value: Json) -> dict[str, set[str]]:
+    """Name of each tool in a value to the fields of its schema."""
+    found: dict[str, set[str]] = {}
     for tool in _schema_nodes(value):
-        name = _tool_name(tool)
-        if name is not None:
-            found.fields.setdefault(name, set()).update(_tool_fields(tool))
+        if (name := _tool_name(tool)) is not None:
+            found.setdefault(name, set()).update(_tool_fields(tool))
     return found
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from bisect_ai.canonical import Json
 from bisect_ai.errors import ReleaseError
 from bisect_ai.provider.redaction import shown
-from bisect_ai.release.source_files import commit_of, git_output, read_bytes, repository_of
+from bisect_ai.release.source_files import commit_of, git_contents, git_output, read_bytes, repository_of
 
 # The revision that stands for the working tree: tracked files as they lie there, committed or not.
 WORKTREE = "WORKTREE"
@@ -65,20 +65,7 @@ class Checkout:
         for path in here:
             yield path, _on_disk(self.top, path, self.entries[path].mode)
         for batch in _batches([path for path in paths if not self.entries[path].is_local], self.entries):
-            yield from self._from_git(batch)
-
-    def _from_git(self, paths: list[str]) -> Iterator[tuple[str, bytes]]:
-        """Every blob in one process: `cat-file --batch` answers `<object> blob <size>`, the bytes and a line end."""
-        asked = "\n".join(self.entries[path].blob for path in paths).encode()
-        answer, position = git_output(self.top, "cat-file", "--batch", stdin=asked), 0
-        for path in paths:
-            end = answer.find(b"\n", position)
-            kind = answer[position:end].split()
-            if len(kind) != 3:
-                raise ReleaseError(f"git has no content for {shown(path)} of {shown(self.name)}; fetch the whole repository")
-            size = int(kind[2])
-            yield path, answer[end + 1 : end + 1 + size]
-            position = end + size + 2
+            yield from git_contents(self.top, [(self.entries[path].blob, path) for path in batch], self.name)
 
 
 def open_checkout(folder: Path, revision: str) -> Checkout:
@@ -159,8 +146,12 @@ def _local(top: Path, path: str) -> FileEntry:
     file = top / path
     mode = SYMLINK if file.is_symlink() else "100755" if os.access(file, os.X_OK) else "100644"
     content = _on_disk(top, path, mode)
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    return FileEntry(mode, blob, len(content), is_local=True)
+    return FileEntry(mode, blob_name(content), len(content), is_local=True)
+
+
+def blob_name(content: bytes) -> str:
+    """As git names a content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _on_disk(top: Path, path: str, mode: str) -> bytes:

@@ -31,7 +31,7 @@ from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, diff_schema, document_set, document_slot, is_document_name, is_schema
 from bisect_ai.release.references import parsed_by_suffix
 from bisect_ai.release.sequences import TextPiece, diff_list, diff_text, lines_with_ends
-from bisect_ai.release.source_files import git_output
+from bisect_ai.release.source_files import blamed_lines, git_output
 from bisect_ai.release.tools import compared_tools, is_tools_axis
 
 # A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
@@ -42,7 +42,6 @@ _KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")  # a line of YAML, TOML or J
 _INDENT = re.compile(r"\n([ \t]+)\S")  # the indent of a JSON file, which a mixture keeps
 # That blaming all files of a diff may take; hunks of what is left stay whole.
 _SECONDS = 20.0
-_HEAD = re.compile(rb"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")  # first line of a group in `git blame --porcelain`
 
 __all__ = ["Change", "Group", "Tree", "diff"]
 
@@ -265,22 +264,7 @@ class LineAuthors:
         side = self._checkout
         where = (*((side.commit,) if side.commit else ()), "--", side.prefix + path)
         try:
-            return authors_of(
-                git_output(side.top, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", *where, seconds=self._left)
-            )
+            said = git_output(side.top, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", *where, seconds=self._left)
         except ReleaseError:
             return ()
-
-
-def authors_of(porcelain: bytes) -> list[str]:
-    """The author of each line of a porcelain blame."""
-    authors: dict[bytes, str] = {}
-    lines, commit = [], b""
-    for line in porcelain.split(b"\n"):
-        if line.startswith(b"\t"):
-            lines.append(authors.get(commit, ""))
-        elif (head := _HEAD.fullmatch(line)) is not None:
-            commit = head[1]
-        elif line.startswith(b"author "):
-            authors.setdefault(commit, line[7:].decode("utf-8", "replace"))
-    return lines
+        return [commit.get("author", "") for commit, _ in blamed_lines(said)]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bisect_ai.canonical import as_list, as_mapping
 from bisect_ai.errors import ReleaseError
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -55,7 +56,7 @@ def _operation_parameters(document: Mapping[str, Any], lists: list[Any], where: 
     """Fields and the required ones, the operation's over its path's."""
     found: dict[str, tuple[Any, bool]] = {}
     for listed in lists:
-        for each in listed if isinstance(listed, list) else ():
+        for each in as_list(listed):
             one = _resolved_part(document, each, where)
             if not isinstance(one.get("name"), str):
                 raise ReleaseError(
@@ -74,13 +75,11 @@ def _operation_parameters(document: Mapping[str, Any], lists: list[Any], where: 
 def _add_body(
     document: Mapping[str, Any], body: Mapping[str, Any], fields: dict[str, Any], required: list[str], where: str
 ) -> None:
-    given = body.get("content")
-    content: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    content = as_mapping(body.get("content"))
     kinds = [kind for kind in content if "json" in str(kind)] or list(content)
     if not kinds:
         return
-    media = content[kinds[0]] if isinstance(content[kinds[0]], Mapping) else {}
-    schema = _whole_schema(document, media.get("schema") or {}, where)
+    schema = _whole_schema(document, as_mapping(content[kinds[0]]).get("schema") or {}, where)
     inner, needed = _fields_of(schema)
     if inner is not None and not fields.keys() & inner.keys():
         fields.update(inner)
@@ -98,7 +97,7 @@ def _fields_of(schema: Mapping[str, Any]) -> tuple[dict[str, Any] | None, list[s
     kind, own, needed = schema.get("type", "object"), schema.get("properties"), list(schema.get("required") or ())
     if "object" not in (kind if isinstance(kind, list) else [kind]):
         return None, []
-    fields: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
+    fields = dict(as_mapping(own))
     known = isinstance(own, Mapping)
     for how in ("allOf", "oneOf", "anyOf"):
         parts = [_fields_of(part) for part in schema.get(how) or () if isinstance(part, Mapping) and part.get("type") != "null"]
@@ -147,9 +146,9 @@ def _referred(document: Mapping[str, Any], reference: str, where: str) -> Any:
     return found
 
 
-def _whole_schema(document: Mapping[str, Any], schema: Any, where: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+def _whole_schema(document: Mapping[str, Any], schema: Any, where: str) -> dict[str, Any]:
     """A schema with its references put in; one that contains itself is any value there."""
-    made = _put_in(document, schema, where, seen)
+    made = _put_in(document, schema, where, ())
     return made if isinstance(made, dict) else {}
 
 

@@ -25,7 +25,7 @@ from bisect_ai.release.checkout import CODEOWNERS, code_owner
 from bisect_ai.release.composition import MISSING, Fields, Items, Node, Present, Recast, Slot, Text, Written
 from bisect_ai.release.load import Release
 from bisect_ai.release.references import Keys, ReleaseSource, lines_of
-from bisect_ai.release.source_files import git_output
+from bisect_ai.release.source_files import blamed_lines, git_output
 
 
 @dataclass(frozen=True)
@@ -228,10 +228,12 @@ class Tracer:
         assert spot.first is not None and spot.last is not None
         where = ("-L", f"{spot.first},{spot.last}", spot.commit, "--", spot.path)
         said = self._git(spot.source, "-c", "blame.ignoreRevsFile=", "blame", "--porcelain", "--no-textconv", *where)
-        commits, lines = _porcelain(said.decode("utf-8", "replace"))
-        if isinstance(change.after, str) and not spot.is_parsed and not _same_lines(change.after, lines):
+        found = blamed_lines(said)
+        if not found:
+            raise Untraced("git blame said nothing")
+        if isinstance(change.after, str) and not spot.is_parsed and not _same_lines(change.after, [line for _, line in found]):
             raise Untraced(f"{spot.path} at that revision is not what the release holds")
-        newest = max(commits, key=lambda c: (int(c.get("author-time", "0") or 0), c["commit"]))
+        newest = max((commit for commit, _ in found), key=lambda c: (int(c.get("author-time", "0") or 0), c["commit"]))
         if newest["commit"] == _UNCOMMITTED:
             raise Untraced("the line is not committed")
         date = _date(newest.get("author-time", ""), newest.get("author-tz", ""))
@@ -311,24 +313,6 @@ def _source_of_keys(release: Release, keys: Keys) -> tuple[ReleaseSource, Keys] 
 def _commit_facts(commit: str, author: str, date: str, subject: str) -> dict[str, Any]:
     found = {"commit": commit, "author": author, "date": date, "subject": subject}
     return {key: value for key, value in found.items() if value}
-
-
-def _porcelain(said: str) -> tuple[list[dict[str, str]], list[str]]:
-    """The commits of a porcelain blame, and the lines that it shows."""
-    commits: dict[str, dict[str, str]] = {}
-    lines, now = [], dict[str, str]()
-    for line in said.split("\n"):
-        if line.startswith("\t"):
-            lines.append(line[1:])
-        elif re.fullmatch(r"[0-9a-f]{40,64} \d+ \d+( \d+)?", line):
-            name = line.split(" ")[0]
-            now = commits.setdefault(name, {"commit": name})
-        elif line:
-            word, _, value = line.partition(" ")
-            now.setdefault(word, value)
-    if not commits:
-        raise Untraced("git blame said nothing")
-    return list(commits.values()), lines
 
 
 def _same_lines(after: str, lines: Sequence[str]) -> bool:

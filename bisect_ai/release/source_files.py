@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -289,17 +289,40 @@ def _blob_text(folder: Path, blob: str, name: str) -> str:
 
 
 def _blob_texts(folder: Path, entries: list[tuple[str, str]], top: str) -> dict[str, str]:
-    """Every blob in one process: `cat-file --batch` answers `<object> blob <size>`, the bytes and a line end."""
     kept = [(blob, name[len(top) + 1 :]) for blob, name in entries]
     kept = [(blob, name) for blob, name in kept if not any(part.startswith(".") for part in name.split("/"))]
-    answer = git_output(folder, "cat-file", "--batch", stdin="\n".join(blob for blob, _ in kept).encode())
-    texts, position = {}, 0
-    for _, name in kept:
-        end = answer.index(b"\n", position)
-        size = int(answer[position:end].split()[-1])
-        texts[name] = decode_utf8(answer[end + 1 : end + 1 + size], name)
+    return {name: decode_utf8(content, name) for name, content in git_contents(folder, kept, top)}
+
+
+def git_contents(folder: Path, blobs: Sequence[tuple[str, str]], where: str) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of each (blob, name), all from one process. Raises `ReleaseError` for one that git does not have."""
+    answer, position = git_output(folder, "cat-file", "--batch", stdin="\n".join(blob for blob, _ in blobs).encode()), 0
+    for _, name in blobs:  # answered by `<object> blob <size>`, the bytes and a line end
+        end = answer.find(b"\n", position)
+        kind = answer[position:end].split()
+        if len(kind) != 3:
+            raise ReleaseError(f"git has no content for {shown(name)} of {shown(where)}; fetch the whole repository")
+        size = int(kind[2])
+        yield name, answer[end + 1 : end + 1 + size]
         position = end + size + 2
-    return texts
+
+
+_BLAMED = re.compile(r"([0-9a-f]{40,64}) [0-9]+ [0-9]+(?: [0-9]+)?")  # first line of a group in `git blame --porcelain`
+
+
+def blamed_lines(porcelain: bytes) -> list[tuple[dict[str, str], str]]:
+    """Each line that a porcelain blame shows, with what it says of the line's commit: `commit`, `author`, `summary`, …"""
+    commits: dict[str, dict[str, str]] = {}
+    lines, now = [], dict[str, str]()
+    for line in porcelain.decode("utf-8", "replace").split("\n"):
+        if line.startswith("\t"):
+            lines.append((now, line[1:]))
+        elif (head := _BLAMED.fullmatch(line)) is not None:
+            now = commits.setdefault(head[1], {"commit": head[1]})
+        elif line:
+            word, _, value = line.partition(" ")
+            now.setdefault(word, value)
+    return lines
 
 
 def git_output(folder: Path, *arguments: str, stdin: bytes = b"", seconds: float = _SECONDS) -> bytes:

@@ -134,12 +134,17 @@ def _parts_of(schema: Any) -> Iterator[Mapping[str, Any]]:
 
 def _follow(part: Any, resolver: Any, passed: tuple[int, ...], done: set[int]) -> None:
     """Follow all that checks the same value as the part. Raises `_BadReference`: one leads nowhere, or back to where it came from."""
+    from referencing.exceptions import Unresolvable
+
     if not isinstance(part, Mapping) or id(part) in done:
         return
     on_the_way = (*passed, id(part))
     for key in ("$ref", "$dynamicRef"):
         if isinstance(part.get(key), str):
-            found = _looked_up(part[key], resolver)
+            try:
+                found = resolver.lookup(part[key])
+            except Unresolvable as error:
+                raise _BadReference(f"{part[key][:80]!r}, {_where_it_leads(part[key])}") from error
             if id(found.contents) in on_the_way:
                 raise _BadReference(f"{part[key][:80]!r}, which goes in a circle; give the schema itself there")
             _follow(found.contents, found.resolver, on_the_way, done)
@@ -147,12 +152,3 @@ def _follow(part: Any, resolver: Any, passed: tuple[int, ...], done: set[int]) -
         for each in part[key] if isinstance(part.get(key), list) else [part.get(key)]:
             _follow(each, resolver, on_the_way, done)
     done.add(id(part))
-
-
-def _looked_up(reference: str, resolver: Any) -> Any:
-    from referencing.exceptions import Unresolvable
-
-    try:
-        return resolver.lookup(reference)
-    except Unresolvable as error:
-        raise _BadReference(f"{reference[:80]!r}, {_where_it_leads(reference)}") from error

@@ -17,7 +17,7 @@ from bisect_ai.release.openapi import operations
 Tool = dict[str, Any]
 # Shapes whose tools a reader of lists by name and of schemas by field can compare as they stand.
 NATIVE = frozenset({"OpenAI", "OpenAI Responses", "Anthropic", "MCP", "plain"})
-KNOWN = "OpenAI, Anthropic, MCP, Gemini, LangChain or OpenAPI 3"
+_ADVICE = "write it in the shape of OpenAI, Anthropic, MCP, Gemini, LangChain or OpenAPI 3"
 _NO_FIELDS = {"type": "object", "properties": {}}
 # Keys of a tool that takes no arguments. Any other may be where its schema stands.
 _WITHOUT_SCHEMA = frozenset({"name", "description", "type", "strict", "title", "annotations"})
@@ -44,7 +44,7 @@ def shape_of(axis: Any) -> tuple[str, ...] | None:
 def compared_tools(good: Any, bad: Any) -> tuple[list[Tool], list[Tool]] | None:
     """Both tool lists in the one form, where they cannot be compared by field as they stand; None: they can, or are none."""
     shapes = shape_of(good), shape_of(bad)
-    if None in shapes or (shapes[0] == shapes[1] and NATIVE.issuperset(_shapes(good))):
+    if None in shapes or (shapes[0] == shapes[1] and NATIVE.issuperset(shape for shape, _ in _shaped_tools(good))):
         return None
     return read_tools(good), read_tools(bad)
 
@@ -54,15 +54,11 @@ def is_tools_axis(name: str) -> bool:
     return any(word in name.casefold() for word in ("tool", "function"))
 
 
-def _shapes(axis: Any) -> set[str]:
-    return {shape for shape, _ in _shaped_tools(axis)}
-
-
 def _envelopes(axis: Any) -> Iterator[str]:
     while isinstance(axis, Mapping) and (key := _envelope(axis)) is not None:
         yield key
         axis = axis[key]
-    yield type(axis).__name__ if not isinstance(axis, Mapping | list) else "mapping" if isinstance(axis, Mapping) else "list"
+    yield "mapping" if isinstance(axis, Mapping) else "list" if isinstance(axis, list) else type(axis).__name__
 
 
 def _envelope(axis: Mapping[str, Any]) -> str | None:
@@ -93,7 +89,7 @@ def _shaped_tools(axis: Any) -> Iterator[tuple[str, Tool]]:
         for name, tool in axis.items():
             if not isinstance(tool, Mapping):
                 raise ReleaseError(
-                    f"cannot read the tools axis: its entry {str(name)[:60]!r} is a {type(tool).__name__}, no tool; {_how_to_write()}"
+                    f"cannot read the tools axis: its entry {str(name)[:60]!r} is a {type(tool).__name__}, no tool; {_ADVICE}"
                 )
             yield from _tool_of_shape({"name": name, **tool}, f"tools.{str(name)[:60]}")
 
@@ -131,14 +127,11 @@ def _is_upper(schema: Any) -> bool:
 
 def _tool_of_shape(tool: Any, place: str) -> Iterator[tuple[str, Tool]]:
     if not isinstance(tool, Mapping):
-        raise ReleaseError(f"cannot read {place}: it is a {type(tool).__name__}, no tool; {_how_to_write()}")
+        raise ReleaseError(f"cannot read {place}: it is a {type(tool).__name__}, no tool; {_ADVICE}")
     shape = _entry_shape(tool)
     _refuse_built_in(tool, shape, place)
     if shape is None:
-        raise ReleaseError(
-            f"cannot read {place}{_quoted_tool_name(tool)}: it has the keys {_keys_in(tool)}, "
-            f"{_missing_schema(tool)}; {_how_to_write()}"
-        )
+        raise _no_schema(tool, place)
     for read in _READERS[shape](tool, place):
         yield shape, read
 
@@ -163,14 +156,10 @@ def _keys_in(tool: Mapping[str, Any]) -> str:
     return ", ".join(str(key)[:40] for key in list(tool)[:8]) or "none"
 
 
-def _missing_schema(tool: Mapping[str, Any]) -> str:
-    if not isinstance(tool.get("name"), str):
-        return "but no name"
-    return "but no schema under parameters, input_schema, inputSchema or args_schema"
-
-
-def _how_to_write() -> str:
-    return f"write it in the shape of {KNOWN}"
+def _no_schema(tool: Mapping[str, Any], place: str) -> ReleaseError:
+    is_named = isinstance(tool.get("name"), str)
+    lacks = "but no schema under parameters, input_schema, inputSchema or args_schema" if is_named else "but no name"
+    return ReleaseError(f"cannot read {place}{_quoted_tool_name(tool)}: it has the keys {_keys_in(tool)}, {lacks}; {_ADVICE}")
 
 
 # -- one shape each -------------------------------------------------------------------------------------------------------------
@@ -184,9 +173,8 @@ def _tool_of(name: Any, given: Mapping[str, Any], schema: Any, place: str) -> To
         )
     if schema and not _SCHEMA_KEYS.intersection(schema):
         raise ReleaseError(
-            f"cannot read {place} ({name[:60]!r}): its schema has neither type nor properties but "
-            f"{_keys_in(schema)}; give a JSON Schema: "
-            "{type: object, properties: {…}}"
+            f"cannot read {place} ({name[:60]!r}): its schema has neither type nor properties but {_keys_in(schema)}; give a JSON "
+            "Schema: {type: object, properties: {…}}"
         )
     return {"name": name, **_with_description(given), "parameters": dict(schema) if schema else dict(_NO_FIELDS)}
 
@@ -200,10 +188,7 @@ def _openai(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     function = tool["function"] if isinstance(tool.get("function"), Mapping) else tool
     schema = function.get("parameters") or None
     if "parameters" not in function and not (_WITHOUT_SCHEMA | {"function"}).issuperset(function):
-        raise ReleaseError(
-            f"cannot read {place}{_quoted_tool_name(function)}: it has the keys {_keys_in(function)}, {_missing_schema(function)}; "
-            f"{_how_to_write()}"
-        )
+        raise _no_schema(function, place)
     own = {key: value for key, value in function.items() if key not in (*_SENT, "type")}
     strict = {"strict": function["strict"]} if "strict" in function else {}
     yield {**_tool_of(function.get("name"), function, schema, place), **strict, **own}
@@ -217,9 +202,7 @@ def _reader_under(key: str) -> Callable[[Mapping[str, Any], str], Iterator[Tool]
 
 
 def _gemini(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
-    listed = next((tool[key] for key in _DECLARATIONS if key in tool), None)
-    if listed is None:
-        listed = [tool]
+    listed = next((tool[key] for key in _DECLARATIONS if tool.get(key) is not None), [tool])
     others = sorted(set(tool) - set(_DECLARATIONS)) if listed != [tool] else []
     if others:
         raise ReleaseError(
@@ -231,7 +214,7 @@ def _gemini(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     for number, each in enumerate(listed):
         where = f"{place}.functionDeclarations[{number}]"
         if not isinstance(each, Mapping):
-            raise ReleaseError(f"cannot read {where}: it is a {type(each).__name__}, no declaration; {_how_to_write()}")
+            raise ReleaseError(f"cannot read {where}: it is a {type(each).__name__}, no declaration; {_ADVICE}")
         whole = each.get("parametersJsonSchema", each.get("parameters_json_schema"))
         schema = each.get("parameters")
         yield _tool_of(each.get("name"), each, whole if whole is not None else _lowered(schema), where)
@@ -260,9 +243,7 @@ def _langchain(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     if "kwargs" in tool:
         inner = tool["kwargs"]
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
-            raise ReleaseError(
-                f"cannot read {place}: a serialised tool of LangChain's whose kwargs have no name; {_how_to_write()}"
-            )
+            raise ReleaseError(f"cannot read {place}: a serialised tool of LangChain's whose kwargs have no name; {_ADVICE}")
         tool = inner
     if isinstance(tool.get("args_schema"), Mapping):
         schema: Any = tool["args_schema"]
@@ -276,14 +257,11 @@ def _langchain(tool: Mapping[str, Any], place: str) -> Iterator[Tool]:
     else:
         schema = tool.get("args_schema")
         if schema is None or "lc" in str(schema)[:8]:
-            raise ReleaseError(
-                f"cannot read {place}{_quoted_tool_name(tool)}: it has no args_schema as JSON Schema; {_how_to_write()}"
-            )
+            raise ReleaseError(f"cannot read {place}{_quoted_tool_name(tool)}: it has no args_schema as JSON Schema; {_ADVICE}")
     if isinstance(schema, Mapping) and "properties" not in schema:
         raise ReleaseError(
-            f"cannot read {place}{_quoted_tool_name(tool)}: its args_schema is no JSON Schema with "
-            f"properties: it has {_keys_in(schema)}; "
-            f"{_how_to_write()}"
+            f"cannot read {place}{_quoted_tool_name(tool)}: its args_schema is no JSON Schema with properties: it has "
+            f"{_keys_in(schema)}; {_ADVICE}"
         )
     yield _tool_of(tool.get("name"), tool, schema, place)
 

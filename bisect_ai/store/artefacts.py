@@ -8,6 +8,7 @@ was, and what a crash left of an earlier line is cut off first, so that every li
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -101,7 +102,7 @@ def writing(path: str | Path, *, what: str = "the file", then: str = "") -> Iter
             if place.exists():
                 beside.chmod(stat.S_IMODE(place.stat().st_mode))
             beside.replace(place)
-            _sync_folder(place.parent)
+            _sync_names(place.parent)
         finally:
             _remove_file(beside)
 
@@ -124,37 +125,39 @@ def append_line(path: str | Path, line: str, *, what: str = "the file", then: st
     torn = b""
     with _write_failures(path, what, then):
         place = _real_place(path)
-        if _is_special(place):
-            _put(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), data, sync=False)
-            return None
         is_new = not place.exists()
-        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
-        try:
-            with _file_locked(file):
-                size, last = os.fstat(file).st_size, _unended(file)
-                torn = last if _is_torn(last) else b""
-                _append_at(file, size - len(torn), (b"\n" if last and not torn else b"") + data)
-        finally:
-            os.close(file)
+        with _appending(place, data) as file:
+            if file is None:
+                return None
+            size, last = os.fstat(file).st_size, _unended(file)
+            torn = last if _is_torn(last) else b""
+            _append_at(file, size - len(torn), (b"\n" if last and not torn else b"") + data)
         if is_new:
-            _sync_folder(place.parent)
+            _sync_names(place.parent)
     return f"{path} ended in a torn line of {len(torn)} bytes, which was cut off" if torn else None
 
 
 def append_text(path: str | Path, text: str) -> None:
     """Add text to a log or a page that others add to as well: all of it or nothing. Raises `BisectError`, the file kept."""
     data = redact(text).encode("utf-8", "backslashreplace")
-    with _write_failures(path):
-        place = Path(path)
-        if _is_special(place.absolute()):
-            _put(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), data, sync=False)
-            return
-        file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
-        try:
-            with _file_locked(file):
-                _append_at(file, os.fstat(file).st_size, data)
-        finally:
-            os.close(file)
+    with _write_failures(path), _appending(Path(path).absolute(), data) as file:
+        if file is not None:
+            _append_at(file, os.fstat(file).st_size, data)
+
+
+@contextlib.contextmanager
+def _appending(place: Path, data: bytes) -> Iterator[int | None]:
+    """The file at a place, open and locked; None: a pipe or a device, which has got the data by now."""
+    if _is_special(place):
+        _put(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), data, sync=False)
+        yield None
+        return
+    file = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _MODE)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)  # let go when the file is closed
+        yield file
+    finally:
+        os.close(file)
 
 
 def _append_at(file: int, end: int, data: bytes) -> None:
@@ -232,7 +235,7 @@ def _write_out(file: int, data: bytes) -> None:
         left = left[os.write(file, left) :]
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_names(folder: Path) -> None:
     with contextlib.suppress(OSError):  # some file systems have no such thing
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -244,20 +247,6 @@ def _sync_folder(folder: Path) -> None:
 def _remove_file(beside: Path) -> None:
     with contextlib.suppress(OSError):
         beside.unlink()
-
-
-@contextlib.contextmanager
-def _file_locked(file: int) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # Windows: the appends of two processes may meet
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextlib.contextmanager

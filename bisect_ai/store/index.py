@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bisect_ai.errors import StoreError
 from bisect_ai.store.index_schema import SCHEMA, TABLES, rows
-from bisect_ai.store.journal import SUFFIX, sync_folder
+from bisect_ai.store.journal import segment_paths, sync_folder
 from bisect_ai.store.locks import Presence, hold, is_locked
 from bisect_ai.store.recovery import Reader
 
@@ -154,7 +154,9 @@ def _is_fresh(path: Path, store: Path, notices: list[str]) -> bool:
         with Index(_open_linked(path)) as index:
             if index.rows("SELECT schema FROM meta") != [(SCHEMA,)]:
                 raise StoreError("it is of another schema")
-            return indexed_segments(index) == {p.name: (p.stat().st_ino, _whole_lines(p)) for p in _segment_paths(store)}
+            return indexed_segments(index) == {
+                p.name: (p.stat().st_ino, _whole_lines(p)) for p in segment_paths(store / "journal")
+            }
     except (StoreError, RuntimeError, _duckdb_error()) as error:
         notices.append(_set_aside(path, error))
         return False
@@ -256,7 +258,7 @@ def _known_segments(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str
 
 def _forget_segments(connection: duckdb.DuckDBPyConnection, known: dict[str, dict[str, Any]], store: Path) -> None:
     """Delete the rows of segments that are gone, or were rewritten."""
-    now = {p.name: p.stat().st_ino for p in _segment_paths(store)}
+    now = {p.name: p.stat().st_ino for p in segment_paths(store / "journal")}
     for name in [n for n, row in known.items() if now.get(n) != row["inode"]]:
         del known[name]
         for table in TABLES:
@@ -274,7 +276,7 @@ def _add_beyond(connection: duckdb.DuckDBPyConnection, store: Path, known: Mappi
     batches: dict[str, list[Sequence[Any]]] = {table: [] for table in TABLES}
     size = 0
     connection.execute("BEGIN")
-    for path in _segment_paths(store):
+    for path in segment_paths(store / "journal"):
         reader = _resumed_reader(path, known.get(path.name))
         if not reader.has_more() and path.name in known:
             continue
@@ -332,10 +334,6 @@ def _insert_rows(connection: duckdb.DuckDBPyConnection, table: str, batch: Seque
 
 def _cast_column(name: str, kind: str) -> str:
     return f"from_json({name}, '[\"VARCHAR\"]')" if kind == "VARCHAR[]" else f"CAST({name} AS {kind})"
-
-
-def _segment_paths(store: Path) -> list[Path]:
-    return sorted((store / "journal").glob(f"*{SUFFIX}"))
 
 
 # -- connections ---------------------------------------------------------------------------------------------------------

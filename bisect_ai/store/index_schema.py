@@ -11,83 +11,25 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bisect_ai.canonical import json_object
+from bisect_ai.canonical import as_mapping, json_object
 from bisect_ai.store.trial_records import scores_in
 
 SCHEMA = 2  # an index of another is made anew from the journal
-# Table to columns to DuckDB types. `place` is the record's offset in its segment; `costs` holds attempts and charges.
-TABLES: dict[str, dict[str, str]] = {
-    "segments": {
-        "segment": "VARCHAR",
-        "inode": "UBIGINT",
-        "bytes": "UBIGINT",
-        "sequence": "UBIGINT",
-        "records": "UBIGINT",
-        "lost": "UBIGINT",
-        "closed": "BOOLEAN",
-        "run": "VARCHAR",
-        "started_us": "BIGINT",
-    },
-    "runs": {
-        "segment": "VARCHAR",
-        "place": "UBIGINT",
-        "run": "VARCHAR",
-        "good": "VARCHAR",
-        "bad": "VARCHAR",
-        "metric": "VARCHAR",
-        "settings": "VARCHAR",
-    },
-    "trials": {
-        "segment": "VARCHAR",
-        "place": "UBIGINT",
-        "trial": "VARCHAR",
-        "run": "VARCHAR",
-        "query": "VARCHAR",
-        "bad_axes": "VARCHAR[]",
-        "repeat": "INTEGER",
-        "text": "VARCHAR",
-        "outcome": "VARCHAR",
-        "error": "VARCHAR",
-        "infeasible": "VARCHAR",
-        "failed": "BOOLEAN",
-        "purged": "BOOLEAN",
-        "usd": "DOUBLE",
-        "tokens": "BIGINT",
-        "calls": "BIGINT",
-        "seconds": "DOUBLE",
-        "steps": "INTEGER",
-        "model": "VARCHAR",
-        "answer": "VARCHAR",
-        "crc": "UBIGINT",
-    },
-    "scores": {
-        "segment": "VARCHAR",
-        "place": "UBIGINT",
-        "trial": "VARCHAR",
-        "scorer": "VARCHAR",
-        "value": "DOUBLE",
-        "error": "VARCHAR",
-    },
-    "costs": {
-        "segment": "VARCHAR",
-        "place": "UBIGINT",
-        "kind": "VARCHAR",
-        "trial": "VARCHAR",
-        "run": "VARCHAR",
-        "calls": "BIGINT",
-        "usd": "DOUBLE",
-        "tokens": "BIGINT",
-    },
-    "reports": {
-        "segment": "VARCHAR",
-        "place": "UBIGINT",
-        "run": "VARCHAR",
-        "seconds": "DOUBLE",
-        "verdict": "VARCHAR",
-        "sentence": "VARCHAR",
-        "report": "VARCHAR",
-    },
+_PLACED = "segment VARCHAR, place UBIGINT, "  # `place` is the record's offset in its segment
+# As DuckDB would be told to make them; `costs` holds attempts and charges.
+_COLUMNS = {
+    "segments": "segment VARCHAR, inode UBIGINT, bytes UBIGINT, sequence UBIGINT, records UBIGINT, lost UBIGINT, closed BOOLEAN, "
+    "run VARCHAR, started_us BIGINT",
+    "runs": _PLACED + "run VARCHAR, good VARCHAR, bad VARCHAR, metric VARCHAR, settings VARCHAR",
+    "trials": _PLACED + "trial VARCHAR, run VARCHAR, query VARCHAR, bad_axes VARCHAR[], repeat INTEGER, text VARCHAR, "
+    "outcome VARCHAR, error VARCHAR, infeasible VARCHAR, failed BOOLEAN, purged BOOLEAN, usd DOUBLE, tokens BIGINT, calls BIGINT, "
+    "seconds DOUBLE, steps INTEGER, model VARCHAR, answer VARCHAR, crc UBIGINT",
+    "scores": _PLACED + "trial VARCHAR, scorer VARCHAR, value DOUBLE, error VARCHAR",
+    "costs": _PLACED + "kind VARCHAR, trial VARCHAR, run VARCHAR, calls BIGINT, usd DOUBLE, tokens BIGINT",
+    "reports": _PLACED + "run VARCHAR, seconds DOUBLE, verdict VARCHAR, sentence VARCHAR, report VARCHAR",
 }
+# Table to columns to DuckDB types.
+TABLES = {table: dict(column.split(" ") for column in columns.split(", ")) for table, columns in _COLUMNS.items()}
 
 Row = Sequence[Any]
 
@@ -107,7 +49,7 @@ def plain_text(value: Any) -> Any:
 
 
 def _trial_rows(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
-    answer = _mapping_or_empty(payload)
+    answer = json_object(payload) or {}  # a checksum is no signature
     yield (
         "trials",
         (
@@ -135,11 +77,6 @@ def _trial_rows(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, 
     yield from _score_rows_of(head, payload)
 
 
-def _mapping_or_empty(payload: bytes) -> dict[str, Any]:
-    """The mapping that a payload is; empty when it is something else: a checksum is no signature."""
-    return json_object(payload) or {}
-
-
 def _text_column(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -164,16 +101,14 @@ def _cost_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
 
 def _run_rows(head: Mapping[str, Any], _: bytes) -> Iterator[tuple[str, Row]]:
     settings = head["settings"]
-    sides = (settings.get(side) for side in ("good", "bad"))
-    names = (_text_column(side.get("name")) if isinstance(side, dict) else None for side in sides)
+    names = (_text_column(as_mapping(settings.get(side)).get("name")) for side in ("good", "bad"))
     yield "runs", (head["run"], *names, _text_column(settings.get("metric")), json.dumps(settings))
 
 
 def _finished_rows(head: Mapping[str, Any], payload: bytes) -> Iterator[tuple[str, Row]]:
-    verdict = _mapping_or_empty(payload).get("verdict")
-    kind, sentence = (_text_column(verdict.get(k)) for k in ("kind", "sentence")) if isinstance(verdict, dict) else (None, None)
-    told = (kind, sentence, payload.decode("ascii") or None)
-    yield "reports", (head["run"], float(head.get("seconds", 0.0)), *told)
+    verdict = as_mapping((json_object(payload) or {}).get("verdict"))
+    told = (_text_column(verdict.get(key)) for key in ("kind", "sentence"))
+    yield "reports", (head["run"], float(head.get("seconds", 0.0)), *told, payload.decode("ascii") or None)
 
 
 _MAKERS: dict[str, Callable[[Mapping[str, Any], bytes], Iterable[tuple[str, Row]]]] = {

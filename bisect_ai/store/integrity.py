@@ -14,7 +14,7 @@ from typing import Any
 from bisect_ai.errors import StoreError
 from bisect_ai.store.index import Index, ask, indexed_segments, open_existing
 from bisect_ai.store.index_schema import Row, rows
-from bisect_ai.store.journal import SUFFIX, closed_segments
+from bisect_ai.store.journal import closed_segments, segment_paths
 from bisect_ai.store.locks import is_locked, looser
 from bisect_ai.store.recovery import Folder, Reader
 from bisect_ai.store.trial_records import Unsettled
@@ -48,7 +48,7 @@ class RunRow:
 
 def list_runs(store: Path) -> tuple[list[RunRow], tuple[str, ...]]:
     """Every run of a store, oldest first, and notices about the index. Raises `StoreError` when the journal cannot be read."""
-    alive = [p.name for p in (store / "journal").glob(f"*{SUFFIX}") if is_locked(p)]
+    alive = [p.name for p in segment_paths(store / "journal") if is_locked(p)]
     return ask(store, lambda index: _runs_seen(index, alive))
 
 

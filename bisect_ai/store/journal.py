@@ -207,6 +207,11 @@ def open_folder(path: Path) -> Path:
     return folder
 
 
+def segment_paths(folder: Path) -> list[Path]:
+    """The segments of a journal by name: of one run in the order of their beginning."""
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
 def closed_segments(folder: Path) -> dict[str, int]:
     """Name and number of records of every segment that was closed in order. Damaged lines are left out."""
     try:
@@ -248,9 +253,9 @@ def _places_of_lines(lines: Sequence[bytes], start: int) -> list[int]:
 
 
 def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
 
 
 def sync_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from bisect_ai.canonical import canonical
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.redaction import clear_id
 from bisect_ai.store.index import drop_index
-from bisect_ai.store.journal import SUFFIX, open_folder, sync_folder
+from bisect_ai.store.journal import open_folder, segment_paths, sync_folder
 from bisect_ai.store.locks import Presence
 from bisect_ai.store.record_lines import NEEDS, SCHEMA, Entry, decode, encode
 from bisect_ai.store.recovery import Folder
@@ -63,7 +63,7 @@ def purge_query(store: Path, query: str) -> Purged:
         for left_over in folder.glob(f"{_REWRITTEN}*"):
             left_over.unlink()
         sought = _sought_identities(folder, clear_id(query))
-        for path in sorted(folder.glob(f"*{SUFFIX}")):
+        for path in segment_paths(folder):
             _purge_segment(path, sought, done)
         done.left = _still_there(store, sought)
         return done

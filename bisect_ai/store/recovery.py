@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.errors import StoreError
-from bisect_ai.store.journal import SUFFIX, closed_segments
+from bisect_ai.store.journal import closed_segments, segment_paths
 from bisect_ai.store.locks import is_locked
 from bisect_ai.store.record_lines import Contents, Record, check_schema, decode, is_sound
 
@@ -178,7 +178,7 @@ class Folder:
         if changed == self._listed:
             return
         self._listed = changed if time.time_ns() - changed > _MOMENT_NS else 0
-        for path in sorted(self.path.glob(f"*{SUFFIX}")):
+        for path in segment_paths(self.path):
             self.readers.setdefault(path.name, Reader(path))
 
     def damage(self) -> Damage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -19,7 +18,7 @@ from typing import Any
 
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import ConfigError
-from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, FileSplit, file_value
+from bisect_ai.release.checkout import SYMLINK, Checkout, FileEntry, FileSplit, blob_name, file_value
 from bisect_ai.targets.programs import ProgramEnded, run_once
 from bisect_ai.targets.workplace import Cell, Workplace, alone
 
@@ -170,7 +169,7 @@ class CellFolders:
                     data = content.encode("utf-8")
                     entry = self._files.bad.entries.get(path) or self._files.good.entries.get(path)
                     mode = "100644" if entry is None or entry.mode == SYMLINK else entry.mode
-                    placed[path] = (mode, _blob_name(data), data)
+                    placed[path] = (mode, blob_name(data), data)
                 else:
                     side, entry, origin = self._special[canonical(plain(content))]
                     placed[path] = (entry.mode, entry.blob, (side, origin))
@@ -361,11 +360,6 @@ def _included(home: Path, names: Sequence[str]) -> Iterator[tuple[str, Path]]:
         if not source.is_relative_to(base) or not source.is_file():
             raise ConfigError(f"target.include: {name!r} is no file below `repo`; name untracked files that the program needs")
         yield PurePosixPath(name).as_posix(), source
-
-
-def _blob_name(data: bytes) -> str:
-    """As git names a content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def _file_name(blob: str, mode: str) -> str:
