@@ -129,7 +129,9 @@ class Imported:
     def _built(self, database: sqlite3.Connection) -> Iterator[tuple[str]]:
         ordered = database.execute("SELECT name, file, body FROM pieces ORDER BY name, rowid")
         for _, group in groupby(ordered, key=lambda row: row[0]):
-            pieces = [(file, json.loads(body)) for _, file, body in _most_of_trace(group, MAX_TRACE, self.left_out)]
+            pieces = [(file, json.loads(body)) for _, file, body in islice(group, MAX_TRACE)]
+            if rest := sum(1 for _ in group):
+                self.left_out[TOO_LONG] += rest
             for made in self._format.build([value for _, value in pieces]):
                 if made.record is None:
                     self.left_out[made.reason] += 1
@@ -150,14 +152,6 @@ def _sought_column(record: dict[str, Any], pieces: Sequence[tuple[int, Any]], na
     own = sorted((value for _, value in pieces), key=lambda value: str(value.get("id")) != str(record.get("id")))
     inside = [inner for value in own for inner in (value, *(value[k] for k in INSIDE if isinstance(value.get(k), dict)))]
     return next((found for value in inside if not missing(found := reach(value, name))), None)
-
-
-def _most_of_trace(group: Iterable[Any], most: int, left_out: Counter[str]) -> Iterator[Any]:
-    for number, row in enumerate(group):
-        if number < most:
-            yield row
-        else:
-            left_out[TOO_LONG] += 1
 
 
 def _stored(value: Any) -> str:

@@ -158,7 +158,7 @@ def _rows_at_place(value: Any, path: Path, place: str | None, known: frozenset[s
     listed = dict(_lists_of_objects("", value, 0))
     if not listed:
         return _by_column(value) or _keyed(value) or [value]
-    if len(listed) == 1 and (rows := _innermost(next(iter(listed.values())), {}, 0)):
+    if len(listed) == 1 and (rows := _innermost(next(iter(listed.values())), 0)):
         return rows
     if len(listed) > 1:
         sizes = ", ".join(f"{name[:60]} ({len(rows)})" for name, rows in list(listed.items())[:8])
@@ -203,7 +203,7 @@ def _rows_below(rows: Sequence[Any], steps: Sequence[str], above: Mapping[str, A
     ]
 
 
-def _innermost(rows: Sequence[Any], above: Mapping[str, Any], depth: int) -> list[dict[str, Any]]:
+def _innermost(rows: Sequence[Any], depth: int) -> list[dict[str, Any]]:
     """The rows inside of rows that ask nothing themselves, as SQuAD nests its questions; empty where the rows are the log."""
     names = {
         _only_list(row)
@@ -212,10 +212,10 @@ def _innermost(rows: Sequence[Any], above: Mapping[str, Any], depth: int) -> lis
     }
     if depth > MAX_STEPS or len(names) != 1 or (name := names.pop()) is None:
         return []
-    inner = _rows_below(rows, [name], above)
+    inner = _rows_below(rows, [name], {})
     if any(ASKING & set(row) for row in inner):
         return inner
-    return _innermost(inner, {}, depth + 1)
+    return _innermost(inner, depth + 1)
 
 
 def _only_list(row: Mapping[str, Any]) -> str | None:

@@ -219,7 +219,7 @@ class Columns:
     def _logged_text(self, field: str) -> str:
         column = self._shape.columns.get(field, field)
         if column == "file" and "file" not in self._types:
-            return _case_of_values(FILE, self._files)
+            return _case_of_file(self._files)
         if field == "at" and column not in self._types and "run_at" in self._types:
             column = "run_at"
         if column in self._types:
@@ -231,7 +231,7 @@ class Columns:
         """The release by the patterns of another column."""
         if labels.by == "file" and "file" not in self._types:
             named = {path: found for path, name in self._files.items() if (found := labels.label(name)) is not None}
-            return _case_of_values(FILE, named)
+            return _case_of_file(named)
         cases = " ".join(
             f"WHEN {self._logged_text(labels.by)} GLOB {literal(p)} THEN {literal(name)}" for name, p in labels.patterns
         )
@@ -267,9 +267,9 @@ def _sum_columns(value: str) -> str:
     return f"sum({value}) {finite}, sum({value} * {value}) {finite}, count({value}) {finite}"
 
 
-def _case_of_values(subject: str, values: Mapping[str, str]) -> str:
+def _case_of_file(values: Mapping[str, str]) -> str:
     cases = " ".join(f"WHEN {literal(given)} THEN {literal(found)}" for given, found in values.items())
-    return f"(CASE {subject} {cases} END)" if cases else NONE
+    return f"(CASE {FILE} {cases} END)" if cases else NONE
 
 
 def _within_window(instant: str, bounds: Window) -> str:

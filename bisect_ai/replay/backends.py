@@ -63,7 +63,7 @@ class DaskLane:
             try:
                 reply: WorkerReply = future.result(timeout=1.0)
             except Exception as error:  # dask and ray raise their own errors and the order's alike
-                if future.status == "error" and not _is_of(error, "distributed"):
+                if future.status == "error" and type(error).__module__.partition(".")[0] != "distributed":
                     raise  # the order's own
                 if isinstance(error, TimeoutError):
                     if self._is_there():
@@ -106,11 +106,6 @@ class DaskLane:
                     return address
             time.sleep(0.2)
         raise ConfigError(f"the dask cluster has had no free worker for a minute{why or ';'} start one with: dask worker")
-
-
-def _is_of(error: Exception, package: str) -> bool:
-    """Whether the error is of a class of the package's own."""
-    return type(error).__module__.partition(".")[0] == package
 
 
 def _workers(client: Any) -> list[str]:

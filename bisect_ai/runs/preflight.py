@@ -22,7 +22,7 @@ from bisect_ai.runs.prepared import Prepared
 from bisect_ai.scoring.kinds import Python, logged_text
 from bisect_ai.scoring.scorer import score_answer
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.target_settings import unreachable
+from bisect_ai.targets.target import unreachable
 
 # A text of a release that looks like a path: the file was probably meant.
 _PATH = re.compile(r"(?:\.{1,2}/)?[\w.-]+(?:/[\w.-]+)*\.(?:md|txt|ya?ml|json|jsonl|j2|jinja2?|prompt|tmpl|csv)")

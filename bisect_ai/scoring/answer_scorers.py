@@ -22,10 +22,12 @@ from bisect_ai.scoring.kinds import (
     OPENING,
     REFUSALS,
     Bounds,
+    OfAmount,
     OfText,
     Regex,
     Value,
     expected_calls,
+    expected_texts,
     logged_text,
     same_json,
 )
@@ -151,8 +153,7 @@ class RougeL(OfText):
 
     def __call__(self, query: Query, answer: Answer) -> Value:
         """0 to 1, or None without an expected text."""
-        wanted = query.get(self.expected)
-        texts = [logged_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
+        texts = expected_texts(query, self.expected)
         if not texts:
             return None
         said = words(answer.text)
@@ -216,11 +217,6 @@ def _value_at_path(value: Any, path: str) -> Any:
     return value
 
 
-def count_repeated(items: list[str]) -> int:
-    """How many of the items were there before."""
-    return sum(n - 1 for n in Counter(items).values())
-
-
 _IDS = ("id", "document_id", "doc_id", "source", "path", "title")
 MOST_CITATIONS = 200  # more are no citations, and each is looked up
 
@@ -240,8 +236,7 @@ class RetrievalHit(OfText):
 
     def __call__(self, query: Query, answer: Answer) -> Value:
         """True, False, or None when the log expects no document."""
-        wanted = query.get(self.expected)
-        parts = [logged_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
+        parts = expected_texts(query, self.expected)
         if not parts:
             return None
         retrieved = answer.documents[: self.k]
@@ -280,13 +275,10 @@ class Citation(OfText):
 
 
 @dataclass(frozen=True)
-class Steps:
+class Steps(OfAmount):
     """How many model calls the answer took."""
 
-    higher_is_better: ClassVar[bool] = False
-    bounded: ClassVar[Bounds | None] = None
     unit: ClassVar[str] = "steps"
-    content: ClassVar[bool] = False
 
     def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
         """The count."""
@@ -294,17 +286,15 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class RepeatedCalls:
+class RepeatedCalls(OfAmount):
     """How many tool calls repeat an earlier one of the same answer, with the same arguments."""
 
-    higher_is_better: ClassVar[bool] = False
-    bounded: ClassVar[Bounds | None] = None
     unit: ClassVar[str] = "calls"
-    content: ClassVar[bool] = False
 
     def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
         """The count."""
-        return float(count_repeated([digest([call.name, plain(call.arguments)]) for call in answer.tool_calls]))
+        calls = Counter(digest([call.name, plain(call.arguments)]) for call in answer.tool_calls)
+        return float(calls.total() - len(calls))
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,15 @@ class OfText:
 
 
 @dataclass(frozen=True)
+class OfAmount:
+    """What kinds share that count what an answer took: the less, the better."""
+
+    higher_is_better: ClassVar[bool] = False
+    bounded: ClassVar[Bounds | None] = None
+    content: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
 class Exact(OfText):
     """Whether the answer is the expected text (any of a list; a mapping is compared as JSON)."""
 
@@ -176,12 +185,7 @@ class Contains(OfText):
 
     def __call__(self, query: Query, answer: Answer) -> Value:
         """True, False, or None without an expected text."""
-        wanted = query.get(self.expected)
-        parts = [
-            self._cut(logged_text(part))
-            for part in (wanted if isinstance(wanted, list) else [wanted])
-            if part not in (None, "")
-        ]
+        parts = list(map(self._cut, expected_texts(query, self.expected)))
         if not parts:
             return None
         text = self._cut(answer.text)
@@ -309,13 +313,10 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(OfAmount):
     """What the answer cost, in USD."""
 
-    higher_is_better: ClassVar[bool] = False
-    bounded: ClassVar[Bounds | None] = None
     unit: ClassVar[str] = "USD"
-    content: ClassVar[bool] = False
 
     def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
         """USD, or None where no price is known."""
@@ -323,13 +324,10 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Latency:
+class Latency(OfAmount):
     """How long the answer took, in seconds."""
 
-    higher_is_better: ClassVar[bool] = False
-    bounded: ClassVar[Bounds | None] = None
     unit: ClassVar[str] = "seconds"
-    content: ClassVar[bool] = False
 
     def __call__(self, query: Query, answer: Answer) -> Value:  # noqa: ARG002 - every kind is called alike
         """Seconds, or None where they were not measured."""
@@ -377,6 +375,12 @@ def last_number(text: str) -> float | None:
     """The last number in a text (`1,234.5`, `-3`, `2e6`); None without one."""
     found = [match.group() for match in NUMBER.finditer(text.replace("\u2212", "-")) if match.group().strip("+-")]
     return float(found[-1].replace(",", "")) if found else None
+
+
+def expected_texts(query: Query, column: str) -> list[str]:
+    """The texts of a column that holds one or a list of them; empty ones are left out."""
+    wanted = query.get(column)
+    return [logged_text(each) for each in (wanted if isinstance(wanted, list) else [wanted]) if each not in (None, "")]
 
 
 def logged_text(value: Any) -> str:

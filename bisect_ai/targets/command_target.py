@@ -32,7 +32,7 @@ from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.cells import LOCKS, CellFolders
 from bisect_ai.targets.http_target import ANSWERS, read_answer, sent_columns
 from bisect_ai.targets.programs import Program, ProgramEnded, end_all
-from bisect_ai.targets.target_settings import check_known, positive
+from bisect_ai.targets.target import check_known, positive
 from bisect_ai.targets.workplace import Cell
 
 SETTINGS = frozenset(

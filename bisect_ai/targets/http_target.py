@@ -33,7 +33,7 @@ from bisect_ai.provider.transport import Unread, posted
 from bisect_ai.provider.usage import sound_usage
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, joined_text, message_text, sound_scores
-from bisect_ai.targets.target_settings import Doorbell, attempts_of, check_known, positive, with_tally
+from bisect_ai.targets.target import Doorbell, attempts_of, check_known, positive, with_tally
 
 # That a connection may take, TLS included: TCP repeats its first packet after 1, 3 and 7 s, and who hears none is not there.
 CONNECT_SECONDS = 10.0

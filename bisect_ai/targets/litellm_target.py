@@ -32,7 +32,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
 from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, unfilled
 from bisect_ai.targets.retrieval import Indexes, embedding_model
-from bisect_ai.targets.target_settings import Doorbell, address_in_environment, attempts_of, check_known, positive, with_tally
+from bisect_ai.targets.target import Doorbell, address_in_environment, attempts_of, check_known, positive, with_tally
 from bisect_ai.targets.tool_results import (
     INVALID_ARGUMENTS,
     RecordedTools,

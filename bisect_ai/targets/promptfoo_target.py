@@ -27,7 +27,7 @@ from bisect_ai.release.references import read_mapping
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.http_target import read_answer, sent_columns
 from bisect_ai.targets.programs import Program, ProgramEnded
-from bisect_ai.targets.target_settings import check_known, positive
+from bisect_ai.targets.target import check_known, positive
 from bisect_ai.targets.workplace import Workplace
 
 SETTINGS = frozenset({"kind", "config", "asserts", "deadline", "concurrency", "version"})

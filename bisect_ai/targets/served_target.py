@@ -27,7 +27,7 @@ from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.command_target import Releases, check_program, folders_of, identity_of_program, notices_of, words_of
 from bisect_ai.targets.http_target import HttpTarget, sent_columns
 from bisect_ai.targets.programs import Program, ProgramEnded, end_all
-from bisect_ai.targets.target_settings import positive
+from bisect_ai.targets.target import positive
 from bisect_ai.targets.workplace import Cell
 
 _HTTP = ("attempts", "timeout", "deadline", "concurrency")

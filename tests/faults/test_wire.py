@@ -196,7 +196,7 @@ def test_nobody_listening_any_more_is_no_request(route: str, monkeypatch: pytest
     async def answered(*_: object) -> None:
         return
 
-    monkeypatch.setattr("bisect_ai.targets.target_settings.Doorbell.ring", answered)
+    monkeypatch.setattr("bisect_ai.targets.target.Doorbell.ring", answered)
     with Provider([OK]) as provider:
         pass
     (answer,) = ask(provider, route, attempts=2)

@@ -22,7 +22,7 @@ from bisect_ai.release.tool_faults import wrong_parameters
 from bisect_ai.runs.preflight import refuse
 from bisect_ai.runs.prepare import check_settings
 from bisect_ai.targets.pipeline import build_messages
-from bisect_ai.targets.target_settings import address_in_environment
+from bisect_ai.targets.target import address_in_environment
 
 ECHO = """
 import litellm

@@ -25,7 +25,7 @@ from bisect_ai.provider.redaction import redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
 from bisect_ai.provider.transport import MAX_BYTES, posted
 from bisect_ai.provider.usage import Usage, as_number, sound_usage
-from bisect_ai.targets.target_settings import Doorbell
+from bisect_ai.targets.target import Doorbell
 
 # Provider to the variable in which its client looks for the key.
 KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}

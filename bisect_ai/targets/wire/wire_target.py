@@ -30,7 +30,7 @@ from bisect_ai.targets.command_target import environment_of, words_of
 from bisect_ai.targets.http_target import read_answer
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.served_target import ServedPrograms
-from bisect_ai.targets.target_settings import attempts_of, check_known, positive, with_tally
+from bisect_ai.targets.target import attempts_of, check_known, positive, with_tally
 from bisect_ai.targets.wire.composing import KnownTools, WireCell
 from bisect_ai.targets.wire.exchanges import (
     KEYS,
