@@ -70,8 +70,9 @@ class RecordedTarget:
     is_async = False
 
     def __init__(self, records: Iterable[Mapping[str, Any]], *, good: Mapping[str, Any], bad: Mapping[str, Any]) -> None:
-        self._answers: dict[tuple[str, frozenset[str], int], Answer] = {}
-        self._cells: set[frozenset[str]] = set()
+        # Of what is a text and nothing else, the text alone: of a million answers each byte counts.
+        self._answers: dict[tuple[str, frozenset[str], int], Answer | str] = {}
+        self._cells: dict[frozenset[str], frozenset[str]] = {}
         self._good, self._bad = good, bad
         kept = [dict(r) for r in records]
         for record in kept:
@@ -84,8 +85,8 @@ class RecordedTarget:
         except KeyError as missing:
             raise QueryError(f"recorded answers: a record has no {missing}; each needs query, bad_axes and text") from missing
         repeat = int(record.pop("repeat", 0))
-        self._cells.add(cell)
-        self._answers[query, cell, repeat] = as_answer(record)
+        cell, answer = self._cells.setdefault(cell, cell), as_answer(record)
+        self._answers[query, cell, repeat] = answer.text if answer.is_text and answer.latency_s is None else answer
 
     def __call__(self, query: Query, release: Mapping[str, Any], repeat: int, /) -> Answer:
         """The recorded answer."""
@@ -98,7 +99,7 @@ class RecordedTarget:
         found = self._answers.get((query.id, cell, repeat))
         if found is None:
             return Answer(error=f"NotRecorded: no answer to query {query.id} with {sorted(cell) or 'good'}, repeat {repeat}")
-        return found
+        return as_answer(found)
 
     def _is_bad(self, axis: str, release: Mapping[str, Any]) -> bool:
         return self._good.get(axis) != self._bad.get(axis) and release.get(axis) == self._bad.get(axis)
