@@ -82,16 +82,16 @@ class JournalSegment:
         if space.f_bavail * space.f_frsize + RESERVE < need:
             self.trouble = StoreError(_disk_message(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), need))
 
-    def close(self, contents: Entry | None = None) -> None:
+    def close(self, contents: Iterable[Entry] = ()) -> None:
         """Write the closing record, so that a later cut is noticed, after the contents if there are any, and release the file."""
         with self._writing:
             if self._file < 0:
                 return
             if self._broken is None and os.getpid() == self._pid:
                 with contextlib.suppress(StoreError, OSError):  # unclosed is what a killed run leaves: nothing is lost by it
-                    place = self.append([contents] if contents else [], wait=False)
+                    places = [self.append([entry], wait=False)[0] for entry in contents]
                     records = self._sequence
-                    end = {"type": "end", "records": records, **({"contents": place[0]} if place else {})}
+                    end = {"type": "end", "records": records, **({"contents": places} if places else {})}
                     self.append([(end, None)])
                     _note_closed(self._folder, self.path.name, records)
             self._free_reserve()

@@ -20,7 +20,8 @@ from __future__ import annotations
 import json
 import zlib
 from array import array
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
@@ -150,6 +151,8 @@ def _is_doubt(pair: Any) -> bool:
 
 # Trials below which reading every line is quick enough.
 FEWEST = 1000
+# Trials of which one record tells: its text and what is read from it take about 25 MiB.
+MOST = 1 << 16
 _KEY = 32  # bytes of a SHA-256
 
 
@@ -162,8 +165,8 @@ class Contents:
     """
 
     keys: bytes
-    offsets: list[int]
-    scores: dict[str, tuple[list[int], list[float]]]
+    offsets: array[int]
+    scores: dict[str, tuple[array[int], array[float]]]
     sums: dict[str, tuple[int, int, int, int, int]]
     others: list[int]
 
@@ -173,19 +176,14 @@ class Contents:
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Contents:
-        """What `Collector.entry` wrote. Raises `ValueError`, `TypeError` or `KeyError` when it is something else."""
+        """What `Collector.entries` wrote. Raises `ValueError`, `TypeError`, `KeyError` or `OverflowError` for something else."""
         read = json.loads(payload)
-        keys, offsets, others = bytes.fromhex(read["keys"]), read["offsets"], read["others"]
-        scores = {scorer: (rows, values) for scorer, (rows, values) in read["scores"].items()}
+        keys, offsets, others = bytes.fromhex(read["keys"]), array("Q", read["offsets"]), read["others"]
+        scores = {scorer: (array("Q", rows), array("d", values)) for scorer, (rows, values) in read["scores"].items()}
         sums = {run: _run_sums(*map(int, numbers)) for run, numbers in read["sums"].items()}
-        rows = [row for some, _ in scores.values() for row in some]
-        values = [value for _, some in scores.values() for value in some]
-        sound = (
-            len(keys) == _KEY * len(offsets)
-            and len(rows) == len(values)
-            and (not rows or 0 <= min(rows) <= max(rows) < len(offsets))
-        )
-        if not sound or not all(map(int.__instancecheck__, offsets)) or not {*map(type, values)} <= {int, float}:
+        if len(keys) != _KEY * len(offsets):
+            raise ValueError("these are no contents")
+        if any(len(rows) != len(values) or max(rows, default=-1) >= len(offsets) for rows, values in scores.values()):
             raise ValueError("these are no contents")
         return cls(keys, offsets, scores, sums, others)
 
@@ -225,19 +223,28 @@ class Collector:
         sums, nano, tokens = self.sums.setdefault(head["run"], [0] * 5), round((head["usd"] or 0.0) * NANO), head["tokens"]
         sums[:] = sums[0] + 1, sums[1] + nano, sums[2] + tokens, max(sums[3], nano), max(sums[4], tokens)
 
-    def entry(self) -> Entry | None:
-        """The record of it; None: the segment is short."""
-        if len(self.offsets) < FEWEST:
-            return None
+    def entries(self) -> Iterator[Entry]:
+        """The records of it, each of at most `MOST` trials, so that memory holds the text of one; none: the segment is short."""
+        count = len(self.offsets)
+        if count < FEWEST:
+            return
         others = sorted([*self.others, *(place for places in self.attempts.values() for place in places)])
-        payload = {
-            "keys": self.keys.hex(),
-            "offsets": self.offsets.tolist(),
-            "scores": {scorer: [rows.tolist(), values.tolist()] for scorer, (rows, values) in self.scores.items()},
-            "sums": self.sums,
-            "others": others,
-        }
-        return {"type": "contents"}, payload
+        for begin in range(0, count, MOST):
+            end = min(begin + MOST, count)
+            payload = {
+                "keys": self.keys[_KEY * begin : _KEY * end].hex(),
+                "offsets": self.offsets[begin:end].tolist(),
+                "scores": {scorer: _scores_between(*columns, begin, end) for scorer, columns in self.scores.items()},
+                "sums": {} if begin else self.sums,
+                "others": [] if begin else others,
+            }
+            yield {"type": "contents"}, payload
+
+
+def _scores_between(rows: array[int], values: array[float], begin: int, end: int) -> list[list[Any]]:
+    """The scores of the rows from `begin` to `end`, which are counted from `begin`."""
+    first, last = bisect_left(rows, begin), bisect_left(rows, end)
+    return [[row - begin for row in rows[first:last]], values[first:last].tolist()]
 
 
 def _run_sums(calls: int, nano: int, tokens: int, *most: int) -> tuple[int, int, int, int, int]:

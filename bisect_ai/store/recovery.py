@@ -91,16 +91,20 @@ class Reader:
             with self.path.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
                 file.seek(max(0, end - _TAIL))
-                last = _decoded_record(file.read()[:-1].rpartition(b"\n")[2] + b"\n")
-                contents = Contents.from_payload(_record_at(file, last[1]["contents"])[2])
-                found = [(place, *_record_at(file, place)[1:]) for place in (0, *contents.others)]
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+                tail = file.read()
+                last = _decoded_record(tail[tail.rfind(b"\n", 0, -1) + 1 :])
+                named = last[1]["contents"]
+                places = named if isinstance(named, list) else [named]
+                contents = [Contents.from_payload(_record_at(file, place)[2]) for place in places]
+                others = [place for each in contents for place in each.others]
+                found = [(place, *_record_at(file, place)[1:]) for place in (0, *others)]
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return
         self.header = found[0][1]
         check_schema(self.path.name, self.header)
         self.size, self.closed = end, True
         self.records, self._expected = last[1]["records"] + 1, last[0] + 1
-        yield last[1]["contents"], {"type": "contents"}, contents
+        yield from ((place, {"type": "contents"}, each) for place, each in zip(places, contents, strict=True))
         yield from found[1:]
 
     def _placed_lines(self, file: Any) -> Iterator[Placed]:

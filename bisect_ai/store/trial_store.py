@@ -75,7 +75,7 @@ class Store:
     def close(self) -> None:
         """Close the segment being written and give all locks back."""
         if self._segment is not None:
-            self._segment.close(self._collector.entry())
+            self._segment.close(self._collector.entries())
             self._segment = None
         if self.path is not None:
             self._claims.close()

@@ -36,9 +36,10 @@ def scored(i: int) -> list[Scored]:
     return [Scored(identity(i), "s", value, error), Scored(identity(i), "t", float(i))]
 
 
-@pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(params=[4, record_lines.MOST], ids=["in pieces", "in one"])
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     monkeypatch.setattr(record_lines, "FEWEST", 1)
+    monkeypatch.setattr(record_lines, "MOST", request.param)
     with Store(tmp_path / "store") as store:
         store.begin(RUN, SETTINGS)
         for i in range(30):
@@ -92,8 +93,8 @@ def test_whatever_is_wrong_with_them_every_line_is_read(path: Path) -> None:
     expected = held(path)
     segment = next((path / "journal").glob("*.journal"))
     whole = segment.read_bytes()
-    start = whole.rindex(b"\n", 0, whole.rindex(b'"type":"contents"')) + 1
-    for place in range(start, len(whole), 5):
+    start = whole.rindex(b"\n", 0, whole.index(b'"type":"contents"')) + 1
+    for place in (*range(start, len(whole), 5), len(whole) - 1):
         segment.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         found = held(path)
         assert found.pop("damage").lost, place
