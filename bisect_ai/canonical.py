@@ -60,6 +60,11 @@ def plain(value: Any, *, where: str = "value", depth: int = 0) -> Json:
     raise InputError(f"{where} is a {type(value).__name__}, which JSON cannot hold; use plain values")
 
 
+def text_or_json(value: Any) -> str:
+    """A text as it is, anything else as JSON for people and models: keys in their order, what JSON cannot hold as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
 def _checked_key(key: Any, where: str) -> str:
     if isinstance(key, str):
         return key

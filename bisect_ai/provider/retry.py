@@ -9,7 +9,6 @@ doubles, so that callers who failed together do not come back together.
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import re
 from collections import Counter, defaultdict
@@ -19,7 +18,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from bisect_ai.canonical import json_or
+from bisect_ai.canonical import json_or, text_or_json
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.budget import NOTHING, Account, Amount, CapReached, trip
 from bisect_ai.provider.limit_headers import asked_wait, fate, money_is_gone
@@ -321,7 +320,7 @@ def _message_in(told: bytes) -> str:
         return " ".join(re.sub(_MARKUP, " ", text, flags=re.I | re.S).split())
     while isinstance(read, dict) and (inner := next((read[name] for name in _MESSAGES if read.get(name)), None)) is not None:
         read = inner
-    return read if isinstance(read, str) else json.dumps(read)
+    return text_or_json(read)
 
 
 def _same_refusal(told: list[_Again]) -> bool:

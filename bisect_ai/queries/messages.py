@@ -9,11 +9,11 @@ key (Gemini); what cannot be said in text (images, files, audio) is told by kind
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bisect_ai.canonical import text_or_json
 from bisect_ai.queries.speakers import KNOWN, ROLES, role_of, with_assistant
 from bisect_ai.queries.values import decoded, embedded, unquoted
 
@@ -141,12 +141,12 @@ def text_of_content(content: Any) -> str:
         return content or ""
     if isinstance(content, list) and content and all(isinstance(part, Mapping) and "type" in part for part in content):
         return "\n".join(map(_shown_part, content))
-    return json.dumps(content, ensure_ascii=False, default=str)
+    return text_or_json(content)
 
 
 def _shown_part(part: Mapping[str, Any]) -> str:
     said = part.get("text") or part.get("content") or f"[{part['type'] if isinstance(part['type'], str) else 'part'}]"
-    return said if isinstance(said, str) else json.dumps(said, ensure_ascii=False, default=str)
+    return text_or_json(said)
 
 
 def question_of(value: Any, depth: int = 0) -> str | None:
@@ -187,7 +187,7 @@ def value_text(found: Any) -> str:
     """A value that is no text as one: texts of parts joined, anything else as JSON."""
     if isinstance(found, list) and found and all(isinstance(each, Mapping) and kind_of(each) in TEXTS for each in found):
         return text_of_content(content_of(found).content)
-    return json.dumps(found, ensure_ascii=False, default=str)
+    return text_or_json(found)
 
 
 def _spoken(found: Any) -> str | None:
@@ -298,7 +298,7 @@ def content_of(given: Any) -> ContentParts:
     if given is None or isinstance(given, str):
         return ContentParts(given, [], [])
     if not isinstance(given, list):
-        return ContentParts(json.dumps(given, ensure_ascii=False, default=str), [], [])
+        return ContentParts(text_or_json(given), [], [])
     return _of_parts([part if isinstance(part, Mapping) else {"type": "text", "text": part} for part in given])
 
 
@@ -336,7 +336,7 @@ def _text_of_part(part: Mapping[str, Any]) -> str:
     held = (part.get(name) for name in ("content", "text"))
     found = next((each for each in held if each not in (None, "", [], {})), "")
     found = found.get("value") or "" if isinstance(found, Mapping) else found
-    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
+    return text_or_json(found)
 
 
 def _part_result(part: Mapping[str, Any], kind: str) -> tuple[Any, str]:
@@ -349,7 +349,7 @@ def _part_result(part: Mapping[str, Any], kind: str) -> tuple[Any, str]:
 
 def _plain_result(found: Any) -> str:
     read = content_of(found).content
-    return read if isinstance(read, str) else "" if read is None else json.dumps(read, ensure_ascii=False, default=str)
+    return "" if read is None else text_or_json(read)
 
 
 def _inner(part: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
@@ -369,12 +369,11 @@ def plain_tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
     """A tool call as `{id, type: function, function: {name, arguments}}`, the arguments as JSON text."""
     function: Mapping[str, Any] = call["function"] if isinstance(call.get("function"), Mapping) else call
     given = function.get("arguments", function.get("input", function.get("args")))
-    arguments = given if isinstance(given, str) else json.dumps(given or {}, ensure_ascii=False, default=str)
     return {
         "id": str(call.get("id") or call.get("toolCallId") or ""),
         "type": "function",
         "function": {
             "name": str(function.get("name") or call.get("toolName") or call.get("function") or ""),
-            "arguments": arguments,
+            "arguments": text_or_json(given if isinstance(given, str) else given or {}),
         },
     }

@@ -8,12 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bisect_ai.canonical import text_or_json
 from bisect_ai.errors import ConfigError, InputError
 from bisect_ai.release.references import read_mapping
 from bisect_ai.release.source_files import decode_utf8, path_inside, read_inside
@@ -91,7 +91,7 @@ def draft_config(path: str | Path, *, good: str | None = None, bad: str | None =
             own = releases[name]
             raw, provider = reader.parts[name]
             own.axes["model"] = own_provider(provider)
-            own.axes["prompt"] = {"user": raw if isinstance(raw, str) else json.dumps(raw)}  # promptfoo fills it
+            own.axes["prompt"] = {"user": text_or_json(raw)}  # promptfoo fills it
             own.axes.pop("tools", None)  # the provider has them
             own.unknown = [line for line in own.unknown if not any(word in line for word in _OURS)]
         _let_promptfoo_check(draft, tests, reader.notes)

@@ -3,13 +3,13 @@ scorers: what is not carried is listed."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisect_ai.canonical import text_or_json
 from bisect_ai.errors import InputError
 from bisect_ai.queries.values import embedded
 from bisect_ai.runs.recorded_release import PARAMETERS, RecordedRelease, doubled_braces, litellm_model
@@ -70,7 +70,7 @@ def prompt_axis(raw: Any, label: str, unknown: list[str]) -> dict[str, Any]:
     """A prompt (text, or chat messages as JSON, YAML or a list) as the `prompt` axis."""
     messages = chat_of(raw)
     if messages is None:
-        text, code = template(raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False))
+        text, code = template(text_or_json(raw))
         _note_code(code, label, unknown)
         return {"user": text}
     filled = []

@@ -23,7 +23,7 @@ from functools import cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from bisect_ai.canonical import BadRecord, digest, parse_json, plain
+from bisect_ai.canonical import BadRecord, digest, parse_json, plain, text_or_json
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.budget import Account, Amount
 from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
@@ -205,8 +205,7 @@ def _read_reply(status: int, body: bytes) -> _Reply:
 
 
 def _service_reason(told: Any) -> str:
-    text = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False) if told else ""
-    return line_of(text) or "the service said so (status 422)"
+    return line_of(text_or_json(told or "")) or "the service said so (status 422)"
 
 
 def read_answer(value: Any) -> Answer:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import digest, json_object, plain
+from bisect_ai.canonical import digest, json_object, plain, text_or_json
 from bisect_ai.errors import ConfigError, InputError, TargetFailure
 from bisect_ai.provider.budget import NO_CAPS, Account, CapReached, Caps
 from bisect_ai.provider.completion import Asked, Completions, Message, Reply, model_parameters
@@ -292,7 +292,7 @@ class LitellmTarget:
         done = await self._result(exchange, call.name, json_object(call.arguments, numbers="finite"))
         exchange.answer = replace(exchange.answer, tool_calls=(*exchange.answer.tool_calls, done))
         exchange.seen[digest(asdict(done))] += 1
-        content = f"Error: {done.error}" if done.error else _tool_content(done.result)
+        content = f"Error: {done.error}" if done.error else text_or_json(done.result)
         exchange.messages.append({"role": "tool", "tool_call_id": call.id, "name": call.name, "content": content})
 
     async def _result(self, exchange: _Exchange, name: str, arguments: dict[str, Any] | None) -> ToolCall:
@@ -390,7 +390,3 @@ def _assistant_message(reply: Reply) -> Message:
         for call in reply.calls
     ]
     return {"role": "assistant", "content": reply.content, "tool_calls": asked}
-
-
-def _tool_content(result: Any) -> str:
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)

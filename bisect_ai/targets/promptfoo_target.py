@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import as_mapping, digest, json_object, plain
+from bisect_ai.canonical import as_mapping, digest, json_object, plain, text_or_json
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
 from bisect_ai.provider.redaction import line_of
 from bisect_ai.queries.query import Query
@@ -252,4 +252,4 @@ def _as_variable(value: Any) -> str:
 
 
 def _text_of_output(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return "" if value is None else text_or_json(value)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.canonical import json_object
+from bisect_ai.canonical import json_object, plain
 from bisect_ai.release.tools import Tool
 from bisect_ai.targets.wire.release_pieces import (
     Axes,
@@ -145,7 +145,7 @@ class WireCell:
             if value is None:
                 body.pop(spelling, None)
             else:
-                body[spelling] = json.loads(json.dumps(value, default=dict))
+                body[spelling] = plain(value)
 
     # -- texts -------------------------------------------------------------------------------------------------------
     def _set_text(self, piece: WirePiece, text: str, spots: Sequence[TextSpot], seen: SeenOnWire) -> None:

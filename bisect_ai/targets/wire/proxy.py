@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.canonical import canonical, json_object
+from bisect_ai.canonical import canonical, json_object, text_or_json
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import describe
 from bisect_ai.targets.answer import ToolCall
@@ -244,7 +244,7 @@ def changed_stream(stream: bytes, shape: RequestShape, change: Change) -> bytes:
     answer = whole_answer(stream, shape)
     if not change(answer):
         return stream
-    said = {call.id: (call.holder.get("name"), _as_text(call.holder.get(call.key or ""))) for call in shape.calls(answer)}
+    said = {call.id: (call.holder.get("name"), text_or_json(call.holder.get(call.key or ""))) for call in shape.calls(answer)}
     put = _Rewritten(said)
     lines = [put.line(line) for line in stream.decode("utf-8", "replace").split("\n")]
     return "\n".join(lines).encode("utf-8")
@@ -252,10 +252,6 @@ def changed_stream(stream: bytes, shape: RequestShape, change: Change) -> bytes:
 
 def _event(line: str) -> Body | None:
     return json_object(line[5:]) if line.startswith("data:") else None
-
-
-def _as_text(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 class _Rewritten:

@@ -7,12 +7,11 @@ depth, and takes a call's arguments from one to the other.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bisect_ai.canonical import as_list, as_mapping
+from bisect_ai.canonical import as_list, as_mapping, plain
 from bisect_ai.errors import ConfigError, ReleaseError
 from bisect_ai.release.correspondence import field_renames
 from bisect_ai.release.references import parsed_by_suffix
@@ -97,7 +96,7 @@ def _tools(axis: str, good: Any, bad: Any) -> Iterator[WirePiece]:
 
 def tools_by_name(axis: Any) -> dict[str, Tool]:
     """The tools of an axis in the one form, by name."""
-    return {str(tool["name"]): tool for tool in read_tools(json.loads(json.dumps(axis, default=dict)))}
+    return {str(tool["name"]): tool for tool in read_tools(plain(axis))}
 
 
 def _schemas(tools: Mapping[str, Tool]) -> dict[str, Any]:
