@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from bisect_ai.errors import ConfigError, first_problem, without_plugins
+from bisect_ai.errors import ConfigError, first_problem, nearest, without_plugins
 from bisect_ai.provider.redaction import Secrets, did_you_mean, obey, values_of
 from bisect_ai.queries.sample import FIELDS, Format, LogSettings
 from bisect_ai.release.source_files import RepositoryRules
@@ -115,8 +114,8 @@ class LogOptions(_Strict):
     @classmethod
     def _fields(cls, columns: dict[str, Any]) -> dict[str, Any]:
         for name in columns.keys() - FIELDS:
-            if near := difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75):  # one letter of four may differ
-                raise ValueError(f"it maps our fields to your columns, and {name!r} is none of ours; did you mean {near[0]!r}")
+            if near := nearest(name, FIELDS, cutoff=0.75):  # one letter of four may differ
+                raise ValueError(f"it maps our fields to your columns, and {name!r} is none of ours; did you mean {near!r}")
         return columns
 
     def settings(self, seed: int) -> LogSettings:

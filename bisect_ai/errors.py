@@ -20,7 +20,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -82,6 +82,11 @@ class Interrupted(KeyboardInterrupt):
     def exit_code(self) -> int:
         """130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known word that is most like `word`, which is probably a slip of it; None where none is (`cutoff`: how alike, 0 to 1)."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
 def first_problem(told: Sequence[ErrorDetails], suggestion: Callable[[Place], str]) -> str:
@@ -162,8 +167,8 @@ def _meant_value(key: str, first: ErrorDetails) -> str:
     if first["type"].endswith("_type") and (named := next((k for k in (key, key.partition(".")[0]) if k in _EXAMPLES), None)):
         return f"; write {named}: {_EXAMPLES[named]}"
     if first["type"] == "literal_error":
-        near = difflib.get_close_matches(str(given), re.findall(r"'([^']+)'", str(first["msg"])), n=1)
-        return f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(str(given), re.findall(r"'([^']+)'", str(first["msg"])))
+        return f"; did you mean {near!r}?" if near else ""
     return ""
 
 

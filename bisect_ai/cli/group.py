@@ -9,14 +9,13 @@ import sys
 import threading
 import time
 from contextlib import AbstractContextManager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from bisect_ai import __version__
-from bisect_ai.errors import BisectError, Interrupted
+from bisect_ai.errors import BisectError, Interrupted, nearest
 from bisect_ai.provider.redaction import redact
 from bisect_ai.replay.interrupts import heeded
 
@@ -126,8 +125,8 @@ def _clearer(error: click.UsageError) -> str:
     """The message of a wrong option or argument, with what to do where click knows no better."""
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
-        near = get_close_matches(error.option_name, _OTHER_NAMES, n=1)
-        return f"No such option {error.option_name!r}: use {_OTHER_NAMES[near[0]]}." if near else message
+        near = nearest(error.option_name, _OTHER_NAMES)
+        return f"No such option {error.option_name!r}: use {_OTHER_NAMES[near]}." if near else message
     if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "run_id":
         return f"{message} Name a run, or the beginning of its id; `bisect-ai runs` lists them."
     if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _WANTED:

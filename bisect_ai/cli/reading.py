@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
 from bisect_ai.cli.group import colourful, main, say, width
-from bisect_ai.errors import BisectError
+from bisect_ai.errors import BisectError, nearest
 from bisect_ai.provider.redaction import redact
 
 GUIDES = Path(__file__).parents[1] / "guides"
@@ -77,8 +76,8 @@ def topic_named(topic: str) -> str:
     wanted = topic.strip().lower()
     found = [name for name in TOPICS if name == wanted] or [name for name in TOPICS if name.startswith(wanted)]
     if len(found) != 1:
-        near = get_close_matches(wanted, TOPICS, n=1)
-        meant = f"none begins so{f', {near[0]!r} is near' if near else ''}"
+        near = nearest(wanted, TOPICS)
+        meant = f"none begins so{f', {near!r} is near' if near else ''}"
         what = f"it could be {' or '.join(found)}" if found else meant
         raise BisectError(f"cannot print the guide {redact(topic)[:40]!r}: {what}; there are {', '.join(TOPICS)}")
     return found[0]

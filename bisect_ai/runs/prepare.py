@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -28,7 +27,7 @@ from bisect_ai.config import (
 )
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.budget import GRACE_SECONDS, Account, Caps
-from bisect_ai.provider.redaction import obey, ready
+from bisect_ai.provider.redaction import did_you_mean, obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
 from bisect_ai.queries.sample import Sample
@@ -243,10 +242,7 @@ def build_target(
     settings = {"kind": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     kind = settings.get("kind")
     if kind not in _TARGETS:
-        near = get_close_matches(str(kind), _TARGETS, n=1)
-        meant = (
-            f"; did you mean {near[0]!r}?" if near else f"; use one of {', '.join(_TARGETS)}, or pass a function from Python"
-        )
+        meant = did_you_mean(str(kind), _TARGETS, f"; use one of {', '.join(_TARGETS)}, or pass a function from Python")
         raise ConfigError(f"target: the kind {kind!r} is unknown{meant}")
     if concurrency is not None and kind in ("litellm", "http"):  # theirs would rise
         settings["concurrency"] = concurrency

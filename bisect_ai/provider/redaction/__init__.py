@@ -11,7 +11,6 @@ asked for each answer, so everything is prepared once and again only when the en
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from bisect_ai.canonical import digest, json_or
-from bisect_ai.errors import ConfigError
+from bisect_ai.errors import ConfigError, nearest
 from bisect_ai.provider.redaction import key_shapes
 from bisect_ai.provider.redaction.key_shapes import LETTERS, RANDOM, REDACTED, Forms, is_ordinary, is_random
 
@@ -352,9 +351,8 @@ def shown(value: object) -> str:
 def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None, *, cutoff: float = 0.6) -> str:
     """`; did you mean 'axes'?` when a known word is near (`cutoff`: how near), else `otherwise`, else the known words."""
     words = list(known)
-    near = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
-    if near:
-        return f"; did you mean {shown(near[0])}?"
+    if near := nearest(word, words, cutoff=cutoff):
+        return f"; did you mean {shown(near)}?"
     return f"; known here: {', '.join(words)}" if otherwise is None else otherwise
 
 
