@@ -89,7 +89,7 @@ def test_a_mixture_scores_as_an_index_fitted_to_it_alone(
     mixtures = st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=20)
     before, rows = data.draw(mixtures), data.draw(mixtures)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(term_index, "NEAR", data.draw(st.sampled_from([0.0, 0.3, 1.0]), label="part that may differ"))
+        patch.setattr(term_index, "SPARSE", data.draw(st.sampled_from([0, 9, 500_000]), label="postings from which on scipy sums"))
         getattr(index, kind)(np.array(before, dtype=np.int32))
         scores = getattr(index, kind)(np.array(rows, dtype=np.int32))
     index.add(["where is a later document", question])  # that is none of the mixture
@@ -173,4 +173,7 @@ def test_a_text_that_moves_back_and_forth_is_the_one_that_stands_there() -> None
 def test_documents_named_by_numbers_and_texts_are_read_in_one_order() -> None:
     corpus = {"b": "a parcel", 2: "a parcel", 10: "a letter"}
     assert [each.id for each in Indexes().get(corpus).search("parcel")] == ["2", "b"]
+    indexes = Indexes()
+    indexes.get({2: corpus[2], 10: corpus[10]})
+    assert [each.id for each in indexes.get(corpus).documents] == ["10", "2", "b"]
     assert [each.id for each in Indexes().get({"documents": corpus, "retriever": "none"}).documents] == ["10", "2", "b"]
