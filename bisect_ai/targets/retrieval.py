@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import repeat
 from operator import is_
 from threading import Lock
@@ -23,6 +24,9 @@ from bisect_ai.targets.vector_index import Embed, VectorIndex
 DEFAULT_K = 4  # documents, as LangChain and most tutorials have it
 REMEMBERED_CORPORA = 64  # cells of six axes
 REMEMBERED_QUESTIONS = 50_000  # of a corpus; then all are forgotten, so that memory stays bounded
+
+# Corpora whose texts are known by the object: mixtures are of two, and a release that follows brings a third.
+KNOWN = 4
 
 # Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their
 # place.
@@ -107,7 +111,8 @@ class Retriever(NamedTuple):
 _NOTHING = object()
 
 
-class _Named(NamedTuple):
+@dataclass(frozen=True)
+class _Named:
     """A corpus of texts by name: its names in order, their texts, and the texts' rows."""
 
     given: Mapping[Any, Any]
@@ -115,10 +120,20 @@ class _Named(NamedTuple):
     texts: list[Any]
     rows: Ints
 
+    @cached_property
+    def _places(self) -> dict[Any, int]:
+        return dict(zip(self.names, range(len(self.names)), strict=True))
 
-def _are_same(texts: list[Any], others: Iterable[Any]) -> Any:
-    """Of each text whether the other is the same object, shape (texts,)."""
-    return np.fromiter(map(is_, texts, others), dtype=np.bool_, count=len(texts))
+    def rows_of(self, names: list[Any], texts: list[Any]) -> Ints:
+        """The row of each text that stands here under its name, the same object; -1 for others."""
+        others: Iterable[Any] = self.texts
+        rows = self.rows
+        if names != self.names:
+            others = map(self.given.get, names, repeat(_NOTHING))
+            places = np.fromiter(map(self._places.get, names, repeat(-1)), dtype=np.int32, count=len(names))
+            rows = np.append(rows, np.int32(-1))[places]
+        same = np.fromiter(map(is_, texts, others), dtype=np.bool_, count=len(texts))
+        return np.where(same, rows, np.int32(-1))
 
 
 class _Union:
@@ -128,7 +143,7 @@ class _Union:
         self.index = index
         self.documents: list[Document] = []
         self._places: dict[Document, int] = {}
-        self._last = _Named({}, [], [], np.empty(0, dtype=np.int32))
+        self._known: deque[_Named] = deque(maxlen=KNOWN)
 
     def rows(self, given: Any, chunk: int | None) -> Ints:
         """The rows of a corpus's documents, or of their pieces."""
@@ -137,18 +152,16 @@ class _Union:
         return self._named_rows(given) if isinstance(given, Mapping) else self._rows(read_documents(given))
 
     def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
-        """The rows of documents by name. A text that stood under its name in the last corpus, the same object, is not looked up."""
-        names, last = _names_in_order(given), self._last
-        texts = list(map(given.__getitem__, names))
-        if names == last.names:
-            kept = kept_there = _are_same(texts, last.texts)
-        else:
-            kept = _are_same(texts, map(last.given.get, names, repeat(_NOTHING)))
-            kept_there = _are_same(last.texts, map(given.get, last.names, repeat(_NOTHING)))
-        rows, new = np.empty(len(names), dtype=np.int32), np.flatnonzero(~kept)
-        rows[kept] = last.rows[kept_there]
+        """The rows of documents by name. A text that stood under its name in a corpus known, the same object, is not looked up."""
+        names = _names_in_order(given)
+        texts, rows = list(map(given.__getitem__, names)), np.full(len(names), -1, dtype=np.int32)
+        for known in self._known:
+            if (rows < 0).any():
+                rows = np.maximum(rows, known.rows_of(names, texts))
+        new = np.flatnonzero(rows < 0)
         rows[new] = self._rows([Document(str(names[i]), _document_text(texts[i], names[i])) for i in new.tolist()])
-        self._last = _Named(given, names, texts, rows)
+        if len(new):
+            self._known.appendleft(_Named(given, names, texts, rows))
         return rows
 
     def _rows(self, documents: Sequence[Document]) -> Ints:
