@@ -57,7 +57,7 @@ class Document(NamedTuple):
 class CorpusIndex:
     """One corpus made searchable; remembers what each question found."""
 
-    documents: tuple[Document, ...]
+    documents: tuple[Document, ...] = field(repr=False)  # asyncio writes out results: seconds of whole corpora
     scores: Scores | None
     k: int | None
     # Where the scores come from embeddings: what has to have the question's before a search.

@@ -163,7 +163,10 @@ class TermIndex:
 
     def _holding(self, rows: Ints) -> Ints:
         """Documents of a mixture with each term, shape (terms,)."""
-        times, holding = np.bincount(rows, minlength=len(self._lengths)).astype(np.int32), np.zeros(len(self._numbers), np.int32)
+        times, holding = (
+            np.bincount(rows, minlength=len(self._lengths)).astype(np.int32),
+            np.zeros(len(self._numbers), np.int32),
+        )
         for each in self._blocks:
             holding[each.terms] += each.holding(times[each.here])
         return holding

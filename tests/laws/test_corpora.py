@@ -89,7 +89,9 @@ def test_a_mixture_scores_as_an_index_fitted_to_it_alone(
     mixtures = st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=20)
     before, rows = data.draw(mixtures), data.draw(mixtures)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(term_index, "SPARSE", data.draw(st.sampled_from([0, 9, 500_000]), label="postings from which on scipy sums"))
+        patch.setattr(
+            term_index, "SPARSE", data.draw(st.sampled_from([0, 9, 500_000]), label="postings from which on scipy sums")
+        )
         getattr(index, kind)(np.array(before, dtype=np.int32))
         scores = getattr(index, kind)(np.array(rows, dtype=np.int32))
     index.add(["where is a later document", question])  # that is none of the mixture
