@@ -157,7 +157,7 @@ def _named(report: Report) -> list[NamedChange]:
 
 
 def _guilty(change: NamedChange, quoting: Quoting) -> GuiltyText:
-    before, after = (as_text(side) for side in (change.before, change.after))
+    before, after = (as_text(side).strip("\n") for side in (change.before, change.after))
     if change.before is not None and change.after is not None:
         before, after = differing(before, after)
     if change.is_white_space or not (before or after):
@@ -190,7 +190,8 @@ def _inside(change: NamedChange, quoting: Quoting) -> str:
 def differing(before: str, after: str) -> tuple[str, str]:
     """Of two texts the sentences that differ; both whole where nothing else stands around them."""
     sides = [[part for part in _SENTENCE.findall(text) if part] for text in (before, after)]
-    matched = SequenceMatcher(None, sides[0], sides[1], autojunk=False).get_opcodes()
+    words = [[part.strip() for part in side] for side in sides]  # where a line is broken makes no other sentence
+    matched = SequenceMatcher(None, words[0], words[1], autojunk=False).get_opcodes()
     cut = [[], []]  # type: list[list[str]]
     for tag, start, end, other, last in matched:
         if tag != "equal":

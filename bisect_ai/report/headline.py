@@ -8,7 +8,15 @@ from bisect_ai.report.accounting import tape_phrase
 from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_phrase, withheld_phrase
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.number_text import Scale, in_ten, listed
-from bisect_ai.report.phrases import REASON_CHARS, cause_phrase, failing_phrase, part_of_drop, restored_phrase, shortened_end
+from bisect_ai.report.phrases import (
+    REASON_CHARS,
+    cause_phrase,
+    failing_phrase,
+    is_cut_short,
+    part_of_drop,
+    restored_phrase,
+    shortened_end,
+)
 from bisect_ai.report.report_values import UNMEASURED, CandidateCause, NamedCause, Report, fine_scale, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock, VerifyBlock
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
@@ -296,7 +304,8 @@ def _openly(report: Report, quoting: Quoting) -> str:
     if found:
         names = listed([quoting.name(axis) for e in found for axis in e.axes])
         verb = "costs" if sum(len(e.axes) for e in found) == 1 else "cost"
-        return f"{PROVED} that {names} {verb} quality on average; {UNKNOWN} whether the release is worse for it"
+        rest = "all of the design tells the cause" if is_cut_short(report) else f"{UNKNOWN} whether the release is worse for it"
+        return f"{PROVED} that {names} {verb} quality on average; {rest}"
     best = max(report.verdict.candidates, key=lambda c: c.belief or 0.0, default=None)
     if best is not None and (best.belief or 0.0) >= LIKELY_FROM:
         return f"{LIKELY}: {_set_of(best, quoting)} ({in_ten(best.belief or 0.0)} by the answers so far), not {PROVED}"

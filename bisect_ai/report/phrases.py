@@ -255,6 +255,13 @@ def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     return f"{ends} ({loss})" + ("" if logged.n is None else f" over {count(logged.n, 'query', 'queries')}")
 
 
+def is_cut_short(report: Report) -> bool:
+    """Whether a cap ended a fixed design, which then claims nothing, beside a loss that is worth acting on."""
+    estimate = report.loss.estimate
+    fixed = report.verdict.stopped is not None and report.design not in (None, "adaptive")
+    return fixed and estimate is not None and estimate >= (report.tolerance or 0.0)
+
+
 def calls_to_settle(calls: int) -> str:
     """How many calls are missing: "about 300 more calls would probably settle it"."""
     return f"about {count(calls, 'more call', 'more calls')} would probably settle it"

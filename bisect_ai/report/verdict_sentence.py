@@ -17,6 +17,7 @@ from bisect_ai.report.phrases import (
     UNSETTLED,
     UNSETTLED_ALONE,
     calls_to_settle,
+    is_cut_short,
     candidates_phrase,
     cause_phrase,
     change_name,
@@ -227,7 +228,10 @@ def _inconclusive_sentence(report: Report, quoting: Quoting) -> str:
     if believed:
         parts.append(f"the cause may be {candidates_phrase(believed[:3], quoting=quoting)}")
     calls = verdict.calls_needed
-    parts.append("no number of calls can be named that would settle it" if calls is None else calls_to_settle(calls))
+    if calls is None and is_cut_short(report):
+        parts.append("the design names its cause only once all of its combinations have run")
+    else:
+        parts.append("no number of calls can be named that would settle it" if calls is None else calls_to_settle(calls))
     return f"inconclusive: {'; '.join(parts)}{slice_clause(report, quoting)}."
 
 
@@ -239,7 +243,7 @@ def _proved_clause(proved: Sequence[ReportedEffect], report: Report, quoting: Qu
         f"{scale.between(e.interval)}"
         for e in proved
     ]
-    return f"{listed(costs)}, but no loss worth acting on is seen beside it"
+    return listed(costs) if is_cut_short(report) else f"{listed(costs)}, but no loss worth acting on is seen beside it"
 
 
 def _unmeasured_sentence(report: Report, quoting: Quoting) -> str:

@@ -9,7 +9,7 @@ from bisect_ai.report.accounting import remedy
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.comparison import flipped, power
 from bisect_ai.report.number_text import Scale, count, listed, money
-from bisect_ai.report.phrases import along_phrase, calls_to_settle, change_name, is_more, restored_phrase
+from bisect_ai.report.phrases import along_phrase, calls_to_settle, change_name, is_cut_short, is_more, restored_phrase
 from bisect_ai.report.report_values import WIDE, Report, fine_scale, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
@@ -90,6 +90,9 @@ def _to_settle(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
     if needed is None and sampled and asked and sampled >= 2 * asked:
         few = f"{asked:,} of {sampled:,} queries were asked: too few to say how many calls it takes"
         return at.with_calls(3 * made), [f"{few}; answers are not paid twice"]
+    if needed is None and sampled and asked and sampled > asked and is_cut_short(report):
+        left = f"{sampled - asked:,} of {count(sampled, 'query', 'queries')} have not run in all combinations of the design"
+        return at.with_calls(made * sampled // asked + 1), [f"{left}; answers are not paid twice"]
     if needed is None:
         return "", [_longer_log(report)]
     return at.with_calls((made + needed) * 6 // 5), [  # a fifth more than the estimate, which holds in four of five cases

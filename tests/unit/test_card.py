@@ -24,6 +24,7 @@ from bisect_ai.report.phrases import restored_phrase
 from bisect_ai.report.report_values import Report
 from bisect_ai.report.standpoint import Standpoint
 from bisect_ai.report.terminal import pasteable, render_card
+from bisect_ai.report.verdict_sentence import verdict_sentence
 from bisect_ai.report.vocabulary import MEANINGS, odds
 from tests.faults.test_output_injection import PAYLOADS, poison
 from tests.reports import report_of
@@ -92,6 +93,39 @@ def test_only_the_guilty_sentences_of_a_hunk_are_shown_whole() -> None:
     assert differing(before, after) == ("Use the documents. ", "Use whatever you know. ")
     assert differing("one\n", "two\n") == ("one", "two")
     assert differing("same\n", "same\nmore\n") == ("", "more")
+    assert differing("Say it.\n", "Say it. Be brief.\n") == ("", "Be brief.")
+
+
+def test_an_added_line_is_followed_by_no_empty_one() -> None:
+    change = {"axis": "prompt", "path": "prompt:3", "summary": "added", "before": None, "after": "Be brief.\n"}
+    cause = {"axes": ["prompt"], "mode": "alone", "changes": [change]}
+    card = card_of(report_of({"metric": "m", "verdict": {"kind": "cause", "causes": [cause]}}))
+    assert [(each.before, each.after) for each in card.guilty] == [("", "Be brief.")]
+
+
+def test_a_fixed_design_that_was_cut_short_says_how_many_calls_it_lacks() -> None:
+    """20 of 300 queries lack some of 8 combinations: as many calls more as the 280 took, and nothing against the loss."""
+    net = {"axes": ["prompt"], "kind": "net", "estimate": 0.28, "interval": [0.26, 0.29], "proved": True}
+    report = report_of(
+        {
+            "metric": "m",
+            "design": "full",
+            "tolerance": 0.02,
+            "loss": {"estimate": 0.28, "interval": [0.26, 0.29], "good": 0.94, "bad": 0.66, "n": 280},
+            "effects": [net],
+            "log": {"format": "jsonl", "read": 300, "kept": 300, "sampled": 300},
+            "usage": {"calls": 2400},
+            "verdict": {"kind": "inconclusive", "stopped": "stopped at the call cap"},
+        }
+    )
+    card = card_of(report)
+    assert card.command == "bisect-ai run --max-calls 2572"
+    assert "20 of 300 queries have not run in all combinations of the design; answers are not paid twice" in card.todo
+    assert card.sure == "proved that prompt costs quality on average; all of the design tells the cause"
+    told = verdict_sentence(report)
+    assert (
+        told.endswith("the design names its cause only once all of its combinations have run.") and "no loss worth" not in told
+    )
 
 
 def test_a_long_guilty_text_is_wrapped_and_not_cut_while_the_card_has_room() -> None:
