@@ -255,7 +255,8 @@ class RateLimiter:
         if not accepted and self.rate is not None:
             self._in_vain += 1
             since, accepted = self._last_accepted
-            through = accepted / max(refusal.sent_at - since, RAMP_SECONDS)
+            # Nothing accepted yet says nothing of the rate: it goes on at one per Retry-After.
+            through = accepted / max(refusal.sent_at - since, RAMP_SECONDS) if accepted else self.rate
             return Cubic(max(min(through, self.rate), MIN_RATE), 0.0, SEEK_SECONDS)
         self._in_vain, self._last_accepted = 0, (self._since, accepted)
         if self.rate is None:

@@ -220,6 +220,14 @@ def test_a_limit_that_changes_is_found_again(form: Callable[[int], Server], afte
     assert used >= 0.9
 
 
+@pytest.mark.parametrize("told", [lambda wait: 1.0, untold])
+def test_a_provider_that_takes_nothing_at_first_is_not_asked_ever_more_seldom(told: Told, loop: VirtualLoop) -> None:
+    """It refuses all for 6 s, then takes all: 290 calls once took 75 s, as nothing accepted was taken for a rate of nothing."""
+    opens = loop.time() + 6
+    seen = loop.run_until_complete(storm(lambda now: 0.01 if now < opens else None, told, needed=290, seed=0))
+    assert seen.lost == seen.early == 0 and seen.requests <= 310 and seen.seconds <= 35, seen
+
+
 def test_where_there_is_no_limit_all_are_soon_under_way(loop: VirtualLoop) -> None:
     async def free() -> float:
         lane, began, calls = rate_limit.RateLimiter(opens=0.0), loop.time(), iter(range(128 * 20))
