@@ -270,7 +270,10 @@ def _why_unknown(found: DriftFinding, reference: DriftReference, outcomes: Outco
         return f"{outcomes.stopped} after {len(found.queries)} queries"
     if found.failed > len(found.queries):
         return f"{found.failed} of {found.failed + len(found.queries)} queries were not answered"
-    return f"{len(found.queries)} queries are too few to tell; raise log.sample or the budget"
+    asked, sampled = len(found.queries), len(reference.scores)
+    if asked >= reference.known and reference.known < sampled:
+        return f"{asked} queries are too few to tell, and the other {sampled - asked} have no score then ({reference.source})"
+    return f"{asked} queries are too few to tell; raise log.sample or the budget"
 
 
 def _segments(found: DriftFinding, prepared: Prepared) -> Iterator[SegmentLoss]:
