@@ -231,8 +231,7 @@ def test_attribution_is_pure() -> None:
 OWN_JSON = {
     *("provider.completion", "provider.litellm_calls", "provider.prices", "release.strict", "result"),
     *("cli.notifying", "runs.plan_run", "queries.files", "queries.json_rows", "queries.sandbox", "canonical"),
-    *("targets.bounded", "targets.cells", "targets.promptfoo_target"),
-    *("targets.wire.composing", "targets.wire.proxy", "targets.wire.release_pieces"),
+    *("targets.bounded", "targets.cells", "targets.wire.proxy"),
     *(
         "store.artefacts",
         "store.purge",

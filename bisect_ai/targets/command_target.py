@@ -18,12 +18,12 @@ import shlex
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from bisect_ai.canonical import BadRecord, parse_json, plain
+from bisect_ai.canonical import json_or, plain
 from bisect_ai.errors import ConfigError, Infeasible
 from bisect_ai.provider.redaction import holds_key, line_of
 from bisect_ai.queries.query import Query
@@ -136,7 +136,7 @@ class CommandTarget:
             said: list[str] = []
             try:
                 while (text := program.line(until)) is not None:
-                    answer = self._read(text, name)
+                    answer = answer_in_line(text, name)
                     if answer is not None:
                         self._keep_aside(said)
                         return answer, False
@@ -145,7 +145,7 @@ class CommandTarget:
             except TimeoutError:
                 return self._late(), False
             whole = "".join(said).strip()
-            if (answer := self._read(whole, name)) is not None:
+            if (answer := answer_in_line(whole, name)) is not None:
                 self._run_for_each("the program writes its answer over several lines")
                 return answer, False
             if code == 0 and (whole or self._is_text):
@@ -183,36 +183,13 @@ class CommandTarget:
     def _next(self, program: Program, name: str, until: float) -> Answer:
         """The next answer. Raises `TimeoutError`, or `ProgramEnded` at the end of the output."""
         while (text := program.line(until)) is not None:
-            answer = self._read(text, name)
+            answer = answer_in_line(text, name)
             if answer is not None:
                 return answer
             if self._is_text and text.strip():  # `process: long` was asked for: a line is an answer
                 return Answer(text=text.strip())
             self._keep_aside([text])
         raise ProgramEnded(program.why())
-
-    def _read(self, text: str, name: str) -> Answer | None:
-        """The answer in a line of output; None when it is none, or the answer to another query. Raises `Infeasible`, if it says so.
-
-        NaN, which Python and R write for what they do not know, loses no answer; a byte order mark is no text.
-        """
-        text = text.lstrip("\ufeff \t\r\n")
-        if not text.startswith("{"):
-            return None
-        try:
-            value = parse_json(text, numbers="as text")
-        except BadRecord:
-            return None
-        if not isinstance(value, Mapping) or str(value.get("id", name)) != name:
-            return None
-        if isinstance(value.get("infeasible"), str):
-            raise Infeasible(line_of(value["infeasible"]))
-        if not ANSWERS & set(value):
-            return None
-        try:
-            return read_answer({key: each for key, each in value.items() if key != "id"})
-        except ValueError as wrong:
-            return Answer(error=line_of(wrong), outcome="malformed")
 
     def _keep_aside(self, lines: Sequence[str]) -> None:
         lines = [line for line in lines if line.strip()]
@@ -222,6 +199,27 @@ class CommandTarget:
 
     def _late(self) -> Answer:
         return Answer(error=f"TimeoutError: no answer within {self._seconds:g} s", outcome="timeout")
+
+
+def answer_in_line(text: str, name: str, *, keys: Collection[str] = (*ANSWERS, "infeasible")) -> Answer | None:
+    """The answer in a line of output, of which an answer has one of the `keys`; None when it is none, or the answer to another query.
+
+    Raises `Infeasible`, if it says so. NaN, which Python and R write for what they do not know, loses no answer; a byte order mark is
+    no text.
+    """
+    text = text.lstrip("\ufeff \t\r\n")
+    value = json_or(None, text, numbers="as text") if text.startswith("{") else None
+    if not isinstance(value, Mapping) or str(value.get("id", name)) != name or not value.keys() & set(keys):
+        return None
+    if isinstance(value.get("infeasible"), str):
+        raise Infeasible(line_of(value["infeasible"]))
+    if not value.keys() & ANSWERS:
+        return None
+    left_out = {"id", *(ANSWERS - set(keys))}
+    try:
+        return read_answer({key: each for key, each in value.items() if key not in left_out})
+    except ValueError as wrong:
+        return Answer(error=line_of(wrong), outcome="malformed")
 
 
 def answer_in(answer: Answer, seconds: float) -> Answer:

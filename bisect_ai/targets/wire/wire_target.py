@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.canonical import BadRecord, digest, parse_json, plain
+from bisect_ai.canonical import digest, plain
 from bisect_ai.errors import BisectError, ConfigError, Infeasible, ReleaseError, TargetFailure
 from bisect_ai.provider.completion import Completions
 from bisect_ai.provider.prices import checked_prices, total
@@ -26,8 +26,7 @@ from bisect_ai.provider.retry import Wire
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer
-from bisect_ai.targets.command_target import environment_of, words_of
-from bisect_ai.targets.http_target import read_answer
+from bisect_ai.targets.command_target import answer_in_line, environment_of, words_of
 from bisect_ai.targets.programs import Program, ProgramEnded
 from bisect_ai.targets.served_target import ServedPrograms
 from bisect_ai.targets.target import attempts_of, check_known, positive, with_tally
@@ -304,20 +303,8 @@ def command_for(settings: Mapping[str, Any], question: str) -> list[str] | str:
 def answer_in_output(output: str, name: str) -> Answer:
     """The answer that a program printed: an object as its last line, else all of it."""
     text = output.strip()
-    last = text.rpartition("\n")[2].strip()
-    if last.startswith("{"):
-        try:
-            value = parse_json(last, numbers="as text")
-        except BadRecord:
-            value = None
-        if isinstance(value, Mapping) and str(value.get("id", name)) == name and {"text", "tool_calls", "error"} & set(value):
-            if isinstance(value.get("infeasible"), str):
-                raise Infeasible(line_of(value["infeasible"]))
-            try:
-                return read_answer({key: each for key, each in value.items() if key not in ("id", "scores")})
-            except ValueError as wrong:
-                return Answer(error=line_of(wrong), outcome="malformed")
-    return Answer(text=text, outcome="ok" if text else "empty")
+    found = answer_in_line(text.rpartition("\n")[2], name, keys=("text", "tool_calls", "error"))
+    return found or Answer(text=text, outcome="ok" if text else "empty")
 
 
 def _check(settings: Mapping[str, Any]) -> None:
