@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import Any
 
 from bisect_ai.errors import QueryError
-from bisect_ai.queries.duckdb_session import quoted, refused
+from bisect_ai.queries.duckdb_session import locked, quoted, refused
 from bisect_ai.queries.readers import Source, Spot, Wrapped
 from bisect_ai.queries.records import Shape
 from bisect_ai.queries.sample import NO_TIME, WHERE, WINDOW, Row
@@ -26,20 +26,8 @@ MAX_FIELDS = 200  # beyond it a mapping is keyed by data, and is a text for Duck
 NOTHING, FLAG, WHOLE, REAL, TEXT = "NULL", "BOOLEAN", "BIGINT", "DOUBLE", "VARCHAR"
 
 
-class Structure:
-    """The types of columns, seen row by row: one of DuckDB's names, or a mapping of field to type."""
-
-    def __init__(self, *, tabular: bool) -> None:
-        self.types: dict[str, Any] = {}
-        self._tabular = tabular
-
-    def see(self, row: Mapping[str, Any]) -> None:
-        """Take one more row into account."""
-        for name, value in row.items():
-            self.types[str(name)] = _common_type(self.types.get(str(name), NOTHING), _type(value, self._tabular))
-
-
 def _type(value: Any, tabular: bool) -> Any:
+    """The type of a value: one of DuckDB's names, or a mapping of field to type."""
     if missing(value):
         return NOTHING
     if isinstance(value, bool):
@@ -78,10 +66,8 @@ def holding(rows: Sequence[Mapping[str, Any]], condition: str, types: Mapping[st
     """Whether the condition is true of each row (NULL is not). Raises `QueryError` for a condition that DuckDB refuses."""
     import duckdb
 
-    from bisect_ai.queries.duckdb_session import locked
-
     bound = [_fitted(row, types) for row in rows]
-    statement = f"SELECT coalesce(({condition}\n), false) FROM (SELECT unnest($rows::{_struct(types)}[], max_depth := 2))"
+    statement = f"SELECT coalesce(({condition}\n), false) FROM (SELECT unnest($rows::{_type_name(types)}[], max_depth := 2))"
     try:
         with locked() as connection:
             return [bool(row[0]) for row in connection.execute(statement, {"rows": bound}).fetchall()]
@@ -89,13 +75,9 @@ def holding(rows: Sequence[Mapping[str, Any]], condition: str, types: Mapping[st
         raise refused(condition, error, types) from None
 
 
-def _struct(types: Mapping[str, Any]) -> str:
-    return "STRUCT(" + ", ".join(f"{quoted(name)} {_type_name(kind)}" for name, kind in types.items()) + ")"
-
-
 def _type_name(kind: Any) -> str:
     if isinstance(kind, Mapping):
-        return _struct(kind)
+        return f"STRUCT({', '.join(f'{quoted(name)} {_type_name(each)}' for name, each in kind.items())})"
     return TEXT if kind == NOTHING else str(kind)
 
 
@@ -237,23 +219,23 @@ class Filtered(Wrapped):
         return (WINDOW, row) if found is None else ("", {**row, self._shape.columns.get("release", "release"): found})
 
     def _holding(self, rows: Sequence[Row]) -> Sequence[bool]:
-        if self._shape.where is None:
-            return [True] * len(rows)
-
-        return holding(rows, self._shape.where, self._types or {})
+        where = self._shape.where
+        return [True] * len(rows) if where is None else holding(rows, where, self._types or {})
 
     def _columns(self) -> str:
         first = next(iter(self._source.rows()), None)
         return f"; it has {', '.join(sorted(str(name)[:40] for name in first[1])[:12])}" if first else ""
 
     def _inferred(self) -> dict[str, Any]:
-
-        condition, seen = self._shape.where or "", Structure(tabular=self._shape.tabular)
+        """The types of the columns that the condition names, by all their values."""
+        condition, types = self._shape.where or "", dict[str, Any]()
         for _, row in self._source.rows():
-            seen.see({name: value for name, value in row.items() if str(name).lower() in condition.lower()})
-        if not seen.types:
+            for name, value in row.items():
+                if str(name).lower() in condition.lower():
+                    types[str(name)] = _common_type(types.get(str(name), NOTHING), _type(value, self._shape.tabular))
+        if not types:
             raise QueryError(f"cannot use log.where {condition[:200]!r}: it names no column of the log{self._columns()}")
-        return seen.types
+        return types
 
 
 def unclear_date(value: str, shape: Shape) -> QueryError:

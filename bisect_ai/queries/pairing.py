@@ -223,13 +223,13 @@ def grid_of(configurations: Sequence[Configuration], bad: int | None = None, *, 
         if (
             1 <= len(levels) <= MOST_AXES
             and all(a != b for a, b in levels.values())
-            and _cells_covered(grid, configurations) >= fewest
+            and cells_covered(grid, configurations) >= fewest
         ):
             return grid
     return None
 
 
-def _cells_covered(grid: SettingsGrid, configurations: Sequence[Configuration]) -> int:
+def cells_covered(grid: SettingsGrid, configurations: Sequence[Configuration]) -> int:
     """Cells that have a configuration; 0: two share one, so that something else must tell them apart."""
     cells = [cell for c in configurations if (cell := grid.cell(c)) is not None]
     return len(cells) if len(set(cells)) == len(cells) else 0

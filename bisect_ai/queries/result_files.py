@@ -21,7 +21,7 @@ from bisect_ai.queries.pairing import (
     WAYS,
     Configuration,
     ResultRow,
-    _cells_covered,
+    cells_covered,
     differing_settings,
     grid_of,
     grid_rows,
@@ -340,7 +340,7 @@ def attribution_table(
     every = [first, *(c for c in found.configurations if c is not first)]
     number = every.index(others[0]) if bad is not None or len(every) == 2 else None
     grid = grid_of(every, number, fewest=2)
-    if grid is None or (len(grid.levels) > 1 and _cells_covered(grid, every) < 3):
+    if grid is None or (len(grid.levels) > 1 and cells_covered(grid, every) < 3):
         last = every[-1 if number is None else number]
         changed = ", ".join(each["axis"] for each in differing_settings(first, last)) or "nothing that the files record"
         raise QueryError(
