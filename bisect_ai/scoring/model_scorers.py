@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -49,37 +49,30 @@ class Embedding:
         return {"model": self.model} if isinstance(self.model, str) else dict(self.model)
 
 
-class Embedder:
-    """An embedding model at work; a text is embedded once in a process."""
+class ModelAtWork:
+    """A scorer's model with its parameters, who pays for it, and the event loop of its calls. `writes`: whether it answers in text."""
 
-    def __init__(self, settings: Embedding, *, folder: Path) -> None:
+    def __init__(self, settings: Judge | Embedding, *, folder: Path, whose: str, writes: bool) -> None:
         from bisect_ai.provider.completion import Completions, model_parameters
         from bisect_ai.provider.prices import checked_prices
         from bisect_ai.provider.retry import Wire
 
-        self._settings = settings
-        self._parameters = model_parameters({"model": settings.parameters})
-        self._models = Completions(
+        self._parameters, self._writes = model_parameters({"model": settings.parameters}), writes
+        self._completions = Completions(
             Wire(attempts=settings.attempts, timeout=settings.timeout, patient=False),
             timeout=settings.timeout,
             providers=settings.custom_providers,
             prices=checked_prices(settings.prices or None),
             folder=folder,
-            whose="embedding",
+            whose=whose,
         )
-        self._purse = Purse()
-        self._known: dict[str, tuple[float, ...]] = {}
-        self._loop = Loop("bisect-ai-embeddings")
+        self._seconds = 3 * settings.timeout
+        self._purse, self._loop = Purse(), Loop(f"bisect-ai-{whose}")
 
     @property
     def absent_keys(self) -> list[str]:
         """Variables without which the model's provider lets nobody in, and that are not set."""
-        return self._models.absent_keys(self._parameters)
-
-    @property
-    def expected(self) -> str:
-        """The log's column that answers are compared with."""
-        return self._settings.expected
+        return self._completions.absent_keys(self._parameters)
 
     def pay_from(self, purse: Purse) -> None:
         """From now on tokens and money are the run's."""
@@ -87,21 +80,34 @@ class Embedder:
 
     def check_caps(self, account: Account) -> None:
         """Raises `ConfigError` when a cap of the account could not be kept. Spends nothing."""
-        self._models.check_caps(self._parameters, account, answers=False)
+        self._completions.check_caps(self._parameters, account, answers=self._writes)
+
+    def close(self) -> None:
+        """Let go of the event loop; the next answer starts another."""
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What the work gives. Raises `TimeoutError` when the run's time is over."""
+        return self._loop.run(work, ends=self._purse.account.ends)
+
+
+class Embedder(ModelAtWork):
+    """An embedding model at work; a text is embedded once in a process."""
+
+    def __init__(self, settings: Embedding, *, folder: Path) -> None:
+        super().__init__(settings, folder=folder, whose="embedding", writes=False)
+        self.expected = settings.expected  # the log's column that answers are compared with
+        self._known: dict[str, tuple[float, ...]] = {}
 
     def many(self, asks: Sequence[Ask]) -> list[Judged]:
         """The similarity for each answer; None without an expected text or where the model could not be asked."""
-        pairs = [(logged_text(ask.query.get(self._settings.expected) or ""), ask.answer.text) for ask in asks]
+        pairs = [(logged_text(ask.query.get(self.expected) or ""), ask.answer.text) for ask in asks]
         wanted = sorted({text[:LONGEST_EMBEDDED] for pair in pairs if all(pair) for text in pair} - self._known.keys())
         try:
-            failed = self._loop.run(self._embed_texts(wanted), ends=self._purse.account.ends)
+            failed = self._run(self._embed_texts(wanted))
         except TimeoutError as error:
             failed = str(error)
         return [self._similar_texts(*pair, failed) for pair in pairs]
-
-    def close(self) -> None:
-        """Let go of the event loop; the next text starts another."""
-        self._loop.close()
 
     async def _embed_texts(self, texts: list[str]) -> str | None:
         """Embeds them, in parts; why one of the parts could not be."""
@@ -112,8 +118,10 @@ class Embedder:
             part = texts[start : start + EMBEDDED_TOGETHER]
             try:
                 with self._purse.opened() as account:
-                    until = time.monotonic() + 3 * self._settings.timeout
-                    found = await self._models.embed(self._parameters, part, until=until, tally=RequestTally(), account=account)
+                    until = time.monotonic() + self._seconds
+                    found = await self._completions.embed(
+                        self._parameters, part, until=until, tally=RequestTally(), account=account
+                    )
                 self._purse.doubts(found.usage)
                 self._known |= dict(zip(part, found.vectors, strict=True))
             except (CallFailed, CapReached) as error:
@@ -143,42 +151,15 @@ class Embedder:
 ASKS = 2
 
 
-class Bench:
+class Bench(ModelAtWork):
     """What asks for a judge's verdicts."""
 
     def __init__(self, judge: Judge, *, folder: Path) -> None:
-        from bisect_ai.provider.completion import Completions, model_parameters
-        from bisect_ai.provider.prices import checked_prices
-        from bisect_ai.provider.retry import Wire
-
+        super().__init__(judge, folder=folder, whose="judge", writes=True)
         self.judge = judge
         self.requests = 0
         # Names that the provider gave of the model that judged.
         self.models: set[str] = set()
-        self._parameters = model_parameters({"model": judge.parameters})
-        self._asking = Completions(
-            Wire(attempts=judge.attempts, timeout=judge.timeout, patient=False),
-            timeout=judge.timeout,
-            providers=judge.custom_providers,
-            prices=checked_prices(judge.prices or None),
-            folder=folder,
-            whose="judge",
-        )
-        self._purse = Purse()
-        self._thread = Loop("bisect-ai-judge")
-
-    def pay_from(self, purse: Purse) -> None:
-        """From now on tokens and money are the run's."""
-        self._purse = purse
-
-    @property
-    def absent_keys(self) -> list[str]:
-        """Variables without which the judge's provider lets nobody in, and that are not set."""
-        return self._asking.absent_keys(self._parameters)
-
-    def check_caps(self, account: Account) -> None:
-        """Raises `ConfigError` when a cap of the account could not be kept. Spends nothing."""
-        self._asking.check_caps(self._parameters, account)
 
     def many(self, asks: Sequence[Ask]) -> list[Judged]:
         """A verdict for each, in order.
@@ -187,14 +168,10 @@ class Bench:
         of the verdict.
         """
         try:
-            found: list[Judged] = self._thread.run(self._judge_all(list(asks)), ends=self._purse.account.ends)
+            found: list[Judged] = self._run(self._judge_all(list(asks)))
         except TimeoutError as error:
             return [Judged(None, f"{NOT_ASKED}, unjudged: {error}")] * len(asks)
         return found
-
-    def close(self) -> None:
-        """Let go of the event loop; the next verdict starts another."""
-        self._thread.close()
 
     async def _judge_all(self, asks: list[Ask]) -> list[Judged]:
         gate = asyncio.Semaphore(self.judge.concurrency)
@@ -227,8 +204,8 @@ class Bench:
             messages = prompt(ask, self.judge, check=check, mark=secrets.token_hex(8), swapped=swapped)
             try:
                 with self._purse.opened() as account:
-                    until = time.monotonic() + 3 * self.judge.timeout
-                    reply = await self._asking.ask(self._parameters, messages, until=until, tally=tally, account=account)
+                    until = time.monotonic() + self._seconds
+                    reply = await self._completions.ask(self._parameters, messages, until=until, tally=tally, account=account)
             except (CallFailed, CapReached) as error:
                 return Judged(None, f"{NOT_ASKED}, unjudged: {error}")
             except (InputError, StoreError, TargetFailure):
