@@ -10,7 +10,7 @@ side; changed files elsewhere are as in bad.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -58,10 +58,10 @@ def load_pair(good: Any, bad: Any, *, folder: Path, rules: RepositoryRules) -> R
     for side, revision in revisions.items():
         if revision is None:
             raise ConfigError(f"axes: patterns are for git revisions, and {side} is none; name a revision, or leave `axes` out")
-    repo, paths = folder / rules.repo, PathRules(rules.axes, rules.pin)
+    repo = folder / rules.repo
     opened = {side: _opened(repo, str(revision), side) for side, revision in revisions.items()}
-    split = split_files(opened["good"], opened["bad"], paths)
-    return ReleasePair(*releases_of(split, paths), split)
+    split = split_files(opened["good"], opened["bad"], rules)
+    return ReleasePair(*releases_of(split, rules), split)
 
 
 def load_side(source: Any, *, folder: Path, rules: RepositoryRules) -> Release:
@@ -95,7 +95,7 @@ def load_beside(source: Any, *, good: Any, bad: Any, folder: Path, rules: Reposi
     pair = load_pair(good, bad, folder=folder, rules=rules)
     assert pair.files is not None
     third = _opened(folder / rules.repo, revision, "third")
-    return release_beside(pair.files, third, PathRules(rules.axes, rules.pin))
+    return release_beside(pair.files, third, rules)
 
 
 def revision_of(source: Any, *, folder: Path) -> str | None:
@@ -140,15 +140,7 @@ REST = "rest"
 _SHOWN = 3  # more are counted
 
 
-@dataclass(frozen=True)
-class PathRules:
-    """What bisect.yaml says: `axes` (name to gitignore patterns) and `pin` (`good` and `bad` to patterns)."""
-
-    axes: Mapping[str, Sequence[str]]
-    pin: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
+def split_files(good: Checkout, bad: Checkout, rules: RepositoryRules) -> FileSplit:
     """What is an axis, pinned or alike in both. Raises `ConfigError` for patterns that match nothing, `ReleaseError`."""
     notes = _Notes()
     axis_of, pinned = dict[str, str](), dict[str, str]()
@@ -178,13 +170,13 @@ def split_files(good: Checkout, bad: Checkout, rules: PathRules) -> FileSplit:
     return FileSplit(good, bad, axis_of, pinned, notes.lines())
 
 
-def releases_of(split: FileSplit, rules: PathRules) -> tuple[Release, Release]:
+def releases_of(split: FileSplit, rules: RepositoryRules) -> tuple[Release, Release]:
     """The two revisions as releases: axis to {path below `repo`: text, or what names the content}."""
     axes = [axis for axis in (*rules.axes, REST) if axis in set(split.axis_of.values())]
     return _release_of_files(split, split.good, axes), _release_of_files(split, split.bad, axes)
 
 
-def release_beside(split: FileSplit, side: Checkout, rules: PathRules) -> Release:
+def release_beside(split: FileSplit, side: Checkout, rules: RepositoryRules) -> Release:
     """A further revision as a release, beside the two that were split; a file that only it changes is in its axis, or `rest`.
 
     Raises `ReleaseError` for a change of it that no cell can hold: a shared file that is gone, or a content that is no text.
@@ -283,7 +275,7 @@ def _chooser(rules: Mapping[str, Sequence[str]], key: str) -> Any:
     return lambda path: next((name for name, spec in specs if spec.match_file(path)), None)
 
 
-def _check_matched(rules: PathRules, axis_of: Mapping[str, str]) -> None:
+def _check_matched(rules: RepositoryRules, axis_of: Mapping[str, str]) -> None:
     there = set(axis_of.values())
     for name, patterns in rules.axes.items():
         if name not in there:

@@ -353,7 +353,10 @@ def _git_environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RepositoryRules:
-    """What bisect.yaml says of git: `repo` (a folder, from the settings' own), and `axes` with `pin` or a `release` file."""
+    """What bisect.yaml says of git: `repo` (a folder, from the settings' own), and a `release` file or `axes` with `pin`.
+
+    `axes` are names to gitignore patterns, `pin` is `good` and `bad` to patterns.
+    """
 
     repo: str = "."
     axes: Mapping[str, list[str]] = field(default_factory=dict)
