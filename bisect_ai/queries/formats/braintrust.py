@@ -67,10 +67,6 @@ def _braintrust_span(row: Value) -> Span:
     return {**span_of(row, ROW), "id_of_span": row.get("span_id"), "parent": parent}
 
 
-def _braintrust_kind(span: Span) -> Kind:
-    return KINDS.get(str(span.get("type")), "other")
-
-
 def _braintrust_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
@@ -84,21 +80,19 @@ def _braintrust_call(span: Span) -> Call:
     )
 
 
-def _braintrust_documents(span: Span) -> list[Any]:
-    return documents_in(first(span["attributes"], ("output",)))
-
-
-def _braintrust_tool(span: Span) -> dict[str, Any] | None:
-    return tool_run(span, *(first(span["attributes"], (name,)) for name in ("input", "output")))
-
-
 def _shared_by_braintrust(span: Span) -> dict[str, Any]:
     row = span["attributes"]
     scores = {} if row.get("error") else numbers_of(first(row, ("scores",)), cell=True)
     return {**names_of(take(row, SHARED), "reference"), "scores": scores}
 
 
-BRAINTRUST_ROWS = Dialect(_braintrust_kind, _braintrust_call, _braintrust_documents, _braintrust_tool, _shared_by_braintrust)
+BRAINTRUST_ROWS = Dialect(
+    kind=lambda span: KINDS.get(str(span.get("type")), "other"),
+    call=_braintrust_call,
+    documents=lambda span: documents_in(first(span["attributes"], ("output",))),
+    tool=lambda span: tool_run(span, *(first(span["attributes"], (name,)) for name in ("input", "output"))),
+    shared=_shared_by_braintrust,
+)
 BRAINTRUST = Format(
     "braintrust",
     frozenset({"item", "events.item", "data.item", "rows.item", ""}),

@@ -117,7 +117,6 @@ KINDS: dict[str, Kind] = {
     "ai.toolCall": "tool",
 }
 KIND = ("ai.operationId", "gen_ai.operation.name", "llm.request.type", "langfuse.observation.type", "traceloop.span.kind")
-DOCUMENTS = ("gen_ai.retrieval.documents",)
 TOOL = {
     "name": ("gen_ai.tool.name", "ai.toolCall.name"),
     "arguments": ("gen_ai.tool.call.arguments", "ai.toolCall.args"),
@@ -265,10 +264,6 @@ def _cut_genai(found: Mapping[str, Any]) -> str:
     return TRUNCATED if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and embedded(value) is value else ""
 
 
-def _genai_documents(span: Span) -> list[Any]:
-    return as_list(first(span["attributes"], DOCUMENTS))
-
-
 def _genai_tool(span: Span) -> dict[str, Any] | None:
     found = take(span["attributes"], TOOL)
     if "name" not in found and span["attributes"].get("traceloop.span.kind") == "tool":
@@ -294,4 +289,11 @@ def _asked_in_genai(span: Span) -> tuple[Any, str | None]:
     return unquoted(first(span["attributes"], INPUT)), _genai_output(span["attributes"])
 
 
-GENAI = Dialect(_genai_kind, _genai_call, _genai_documents, _genai_tool, _shared_by_genai, _asked_in_genai)
+GENAI = Dialect(
+    kind=_genai_kind,
+    call=_genai_call,
+    documents=lambda span: as_list(first(span["attributes"], ("gen_ai.retrieval.documents",))),
+    tool=_genai_tool,
+    shared=_shared_by_genai,
+    asked=_asked_in_genai,
+)

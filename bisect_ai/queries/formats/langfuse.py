@@ -125,10 +125,6 @@ def _langfuse_records(values: Sequence[Value]) -> Iterator[Made]:
     yield from trace_records([*traces, *observations, *scores], lambda _: LANGFUSE)
 
 
-def _langfuse_kind(span: Span) -> Kind:
-    return "other" if "score" in span else KINDS.get(str(span.get("type")), "other")
-
-
 def _langfuse_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
@@ -174,10 +170,6 @@ def _langfuse_documents(span: Span) -> list[Any]:
     return as_list(found.get("documents") if isinstance(found, Mapping) else found)
 
 
-def _langfuse_tool(span: Span) -> dict[str, Any] | None:
-    return tool_run(span, *(first(span["attributes"], (name,)) for name in ("input", "output")))
-
-
 def _shared_by_langfuse(span: Span) -> dict[str, Any]:
     if "score" in span:
         score = take(span["score"], SCORE)
@@ -198,7 +190,14 @@ def _named_by_langfuse(file: str) -> Value:
     return {"run_at": int(found[1]), "run_id": found[2]} if found else {}
 
 
-LANGFUSE = Dialect(_langfuse_kind, _langfuse_call, _langfuse_documents, _langfuse_tool, _shared_by_langfuse, _asked_in_langfuse)
+LANGFUSE = Dialect(
+    kind=lambda span: "other" if "score" in span else KINDS.get(str(span.get("type")), "other"),
+    call=_langfuse_call,
+    documents=_langfuse_documents,
+    tool=lambda span: tool_run(span, *(first(span["attributes"], (name,)) for name in ("input", "output"))),
+    shared=_shared_by_langfuse,
+    asked=_asked_in_langfuse,
+)
 LANGFUSE_EXPORT = Format(
     "langfuse", frozenset({"item", "data.item", ""}), _is_langfuse, _split_langfuse, _langfuse_records, named=_named_by_langfuse
 )

@@ -96,10 +96,6 @@ def _langsmith_row(value: Value) -> Call:
     )
 
 
-def _langsmith_kind(span: Span) -> Kind:
-    return KINDS.get(str(span.get("type")), "other")
-
-
 def _langsmith_call(span: Span) -> Call:
     row = span["attributes"]
     fields = take(row, FIELDS)
@@ -122,10 +118,6 @@ def _langsmith_messages(given: Any) -> list[Any]:
     return asked_messages(prompts[0] if len(prompts) == 1 else given)
 
 
-def _langsmith_documents(span: Span) -> list[Any]:
-    return documents_in(first(span["attributes"], ("outputs",)))
-
-
 def _langsmith_tool(span: Span) -> dict[str, Any] | None:
     given, returned = (first(span["attributes"], (name,)) for name in ("inputs", "outputs"))
     result = returned.get("output", returned) if isinstance(returned, Mapping) else returned
@@ -145,7 +137,13 @@ def _feedback(row: Value) -> dict[str, float]:
     return numbers_of({**single, **{name: each.get("avg") for name, each in stats.items() if isinstance(each, Mapping)}})
 
 
-LANGSMITH = Dialect(_langsmith_kind, _langsmith_call, _langsmith_documents, _langsmith_tool, _shared_by_langsmith)
+LANGSMITH = Dialect(
+    kind=lambda span: KINDS.get(str(span.get("type")), "other"),
+    call=_langsmith_call,
+    documents=lambda span: documents_in(first(span["attributes"], ("outputs",))),
+    tool=_langsmith_tool,
+    shared=_shared_by_langsmith,
+)
 LANGSMITH_RUNS = Format(
     "langsmith",
     frozenset({"item", "data.item", "runs.item", ""}),

@@ -125,10 +125,6 @@ def _mlflow_span(each: Mapping[str, Any], found: Value) -> Span:
     return {**own, **named, "attributes": attributes, "events": []}
 
 
-def _mlflow_kind(span: Span) -> Kind:
-    return KINDS.get(str(span["attributes"].get("mlflow.spanType")), "other")
-
-
 def _mlflow_call(span: Span) -> Call:
     attributes = span["attributes"]
     given = attributes.get("mlflow.spanInputs")
@@ -192,13 +188,11 @@ def _grade(value: Any) -> float | None:
     return GRADES.get(value.strip().lower(), score_of(value, cell=True)) if isinstance(value, str) else score_of(value)
 
 
-def _mlflow_documents(span: Span) -> list[Any]:
-    return documents_in(span["attributes"].get("mlflow.spanOutputs"))
-
-
-def _mlflow_tool(span: Span) -> dict[str, Any] | None:
-    return tool_run(span, *(span["attributes"].get(f"mlflow.span{which}") for which in ("Inputs", "Outputs")))
-
-
-MLFLOW_SPANS = Dialect(_mlflow_kind, _mlflow_call, _mlflow_documents, _mlflow_tool, _shared_by_mlflow)
+MLFLOW_SPANS = Dialect(
+    kind=lambda span: KINDS.get(str(span["attributes"].get("mlflow.spanType")), "other"),
+    call=_mlflow_call,
+    documents=lambda span: documents_in(span["attributes"].get("mlflow.spanOutputs")),
+    tool=lambda span: tool_run(span, *(span["attributes"].get(f"mlflow.span{which}") for which in ("Inputs", "Outputs"))),
+    shared=_shared_by_mlflow,
+)
 MLFLOW = Format("mlflow", frozenset({"item", "traces.item", ""}), _is_mlflow, _split_mlflow, _mlflow_records)

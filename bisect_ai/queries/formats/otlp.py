@@ -53,10 +53,6 @@ BODIES = ("input.value", "output.value", "input.mime_type", "output.mime_type", 
 KINDS: dict[str, Kind] = {"LLM": "call", "RETRIEVER": "retrieval", "RERANKER": "retrieval", "TOOL": "tool"}
 
 
-def _openinference_kind(span: Span) -> Kind:
-    return KINDS.get(str(span["attributes"].get("openinference.span.kind")).upper(), "other")
-
-
 def _openinference_call(span: Span) -> Call:
     found = span["attributes"]
     fields = take(found, FIELDS)
@@ -156,12 +152,12 @@ def _is_openinference(span: Span) -> bool:
 
 
 OPENINFERENCE = Dialect(
-    _openinference_kind,
-    _openinference_call,
-    _openinference_documents,
-    _openinference_tool,
-    _shared_by_openinference,
-    _asked_in_openinference,
+    kind=lambda span: KINDS.get(str(span["attributes"].get("openinference.span.kind")).upper(), "other"),
+    call=_openinference_call,
+    documents=_openinference_documents,
+    tool=_openinference_tool,
+    shared=_shared_by_openinference,
+    asked=_asked_in_openinference,
 )
 
 
@@ -306,7 +302,7 @@ def _otlp_records(values: Sequence[Value]) -> Iterator[Made]:
             orphans[str(event["id"])] = _from_event(event)
     whole = [span for span in orphans.values() if _asks(span)]
     yield from left_out(len(orphans) - len(whole), FRAGMENT)
-    yield from trace_records([*spans.values(), *whole], _dialect)
+    yield from trace_records([*spans.values(), *whole], lambda span: OPENINFERENCE if _is_openinference(span) else GENAI)
 
 
 def _from_event(event: Value) -> Span:
@@ -319,10 +315,6 @@ def _asks(span: Span) -> bool:
     return any(
         OLD_EVENTS.get(event["name"]) == "user" or "gen_ai.input.messages" in event["attributes"] for event in span["events"]
     )
-
-
-def _dialect(span: Span) -> Dialect:
-    return OPENINFERENCE if _is_openinference(span) else GENAI
 
 
 OTLP = Format("otlp", RESOURCES | SPANS | LOGS | FLAT_SPANS, _is_otlp, _split_otlp, _otlp_records, headers=RESOURCES)
