@@ -150,6 +150,14 @@ async def _received(response: Any, exchanged: Exchanged, instead: str) -> bytes:
     return bytes(received)
 
 
+async def cancel_others() -> None:
+    """Cancel every other task of the running event loop, and return when all have ended."""
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 async def close_connections() -> None:
     """Closes what watched requests on the running event loop have left open: sessions are kept, and the loop ends."""
     loop = asyncio.get_running_loop()

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bisect_ai.provider.budget import trip
-from bisect_ai.provider.transport import close_connections
+from bisect_ai.provider.transport import cancel_others, close_connections
 from bisect_ai.provider.watchdog import AtWork
 from bisect_ai.replay.job_queue import Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job, answered, failed
@@ -338,10 +338,7 @@ class ThreadHands:
 
 
 async def _close_loop_connections() -> None:
-    others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    await cancel_others()
     await close_connections()
 
 

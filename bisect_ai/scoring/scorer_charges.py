@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bisect_ai.canonical import digest
 from bisect_ai.provider.budget import GRACE_SECONDS, NO_CAPS, Account, Amount, when_reserved
+from bisect_ai.provider.transport import cancel_others
 from bisect_ai.provider.usage import Usage
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer
@@ -163,7 +164,7 @@ class Loop:
         loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result(timeout=5)
+        asyncio.run_coroutine_threadsafe(cancel_others(), loop).result(timeout=5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
 
@@ -177,10 +178,3 @@ def _stop_loop_soon(loop: asyncio.AbstractEventLoop) -> None:
     for task in asyncio.all_tasks(loop):
         task.cancel()
     loop.call_later(1.0, loop.stop)
-
-
-async def _cancel_others() -> None:
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)

@@ -232,7 +232,10 @@ class Indexes:
         return self._reading[place]
 
     def get(self, corpus: Any) -> CorpusIndex:
-        """The index of a corpus axis, built if it is new. Raises `ReleaseError` for a corpus that cannot be read."""
+        """The index of a corpus axis (`{documents, retriever: {kind, k}}`, or the documents alone), built if it is new.
+
+        Raises `ReleaseError` for a corpus that cannot be read.
+        """
         with self._alone:
             known = self._by_object.get(id(corpus))
             if known is not None:
@@ -266,11 +269,6 @@ class Indexes:
                 raise ReleaseError("cannot search by embeddings here: nothing calls the model")
             self._unions[name] = _Union(VectorIndex(self._embed(retriever.model)))
         return self._unions[name]
-
-
-def build_index(corpus: Any) -> CorpusIndex:
-    """The index of a corpus axis: `{documents, retriever: {kind: tfidf | bm25 | none, k}}`, or the documents alone."""
-    return Indexes().get(corpus)
 
 
 def read_documents(value: Any) -> tuple[Document, ...]:

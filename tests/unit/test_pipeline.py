@@ -11,7 +11,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.targets import bounded
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.pipeline import build_messages, fill_template, function_tools
-from bisect_ai.targets.retrieval import Document, Indexes, build_index
+from bisect_ai.targets.retrieval import Document, Indexes
 from bisect_ai.targets.tool_results import NOT_RECORDED, RecordedTools, check_call, may_take_long
 
 QUERY = Query({"id": "q1", "input": "Where is my parcel?", "plan": "Grower"})
@@ -146,14 +146,14 @@ CORPUS = {"b.md": "Cats sleep all day.", "a.md": "A parcel travels for two days.
 
 @pytest.mark.parametrize("kind", ["tfidf", "bm25"])
 def test_retrieval_finds_what_the_question_is_about(kind: str) -> None:
-    index = build_index({"documents": CORPUS, "retriever": {"kind": kind, "k": 2}})
+    index = Indexes().get({"documents": CORPUS, "retriever": {"kind": kind, "k": 2}})
     assert [d.id for d in index.search("How long does a parcel travel?")][:1] == ["a.md"]
     assert [d.id for d in index.search("invoices in March")][:1] == ["c.md"]
     assert index.search("zebra") == ()
 
 
 def test_bm25_gives_the_scores_of_its_formula() -> None:
-    scores = build_index({"documents": {"x": "red red blue", "y": "blue"}, "retriever": "bm25"}).scores
+    scores = Indexes().get({"documents": {"x": "red red blue", "y": "blue"}, "retriever": "bm25"}).scores
     assert scores is not None
     # By hand: texts are "x red red blue" and "y blue", single letters are no words: lengths 3 and 1, mean 2.
     # idf(red) = ln(1 + 1.5/1.5), tf = 2, damping = 1.2 * (0.25 + 0.75 * 3/2) = 1.65; ln 2 * 2 * 2.2 / 3.65.
@@ -161,12 +161,12 @@ def test_bm25_gives_the_scores_of_its_formula() -> None:
 
 
 def test_without_a_retriever_the_documents_come_as_they_stand() -> None:
-    index = build_index({"documents": [{"id": "z", "text": "Z"}, "plain"], "retriever": {"kind": "none"}})
+    index = Indexes().get({"documents": [{"id": "z", "text": "Z"}, "plain"], "retriever": {"kind": "none"}})
     assert [d.id for d in index.search("anything")] == ["z", "1"]
 
 
 def test_ties_keep_the_order_of_the_corpus_and_k_is_respected() -> None:
-    index = build_index({"documents": {"b": "same words", "a": "same words", "c": "same words"}, "retriever": {"k": 2}})
+    index = Indexes().get({"documents": {"b": "same words", "a": "same words", "c": "same words"}, "retriever": {"k": 2}})
     assert [d.id for d in index.search("same")] == ["a", "b"]
 
 
@@ -187,7 +187,7 @@ def test_one_corpus_is_indexed_once_whatever_object_carries_it() -> None:
 )
 def test_a_corpus_that_cannot_be_read_is_named(corpus: Any, key: str) -> None:
     with pytest.raises(ReleaseError, match=key):
-        build_index(corpus)
+        Indexes().get(corpus)
 
 
 def recorded(*entries: tuple[dict[str, Any], Any]) -> RecordedTools:

@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from bisect_ai.canonical import digest, json_or
 from bisect_ai.errors import ConfigError, nearest
 from bisect_ai.provider.redaction import key_shapes
-from bisect_ai.provider.redaction.key_shapes import LETTERS, RANDOM, REDACTED, Forms, is_ordinary, is_random
+from bisect_ai.provider.redaction.key_shapes import LETTERS, RANDOM, REDACTED, SHORTEST, Forms, forms_of, is_ordinary, is_random
 
 __all__ = [
     "MAX_CHARS",
@@ -82,8 +82,6 @@ _PLAIN = re.compile(r"[a-z_]{1,20}")  # a word in small letters is a kind or a n
 _LONG = 8
 _PAIR = re.compile(r"([A-Za-z][\w .-]{0,40})=([^;&\s]+)")  # parts of a connection string: Server=…;Password=…
 
-# Characters below which a value is taken for no credential: it would turn ordinary text into stars.
-SHORTEST = 6
 MAX_BYTES = 1 << 20  # a file of secrets is short: a larger one was named by mistake
 _ASSIGNED = re.compile(r"(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*\s*=\s*(['\"]?)(.+)\1")  # a line of an .env file, quoted or not
 
@@ -131,7 +129,7 @@ class _Gate:
         if known is None or known[0] != environment or known[1] != told or known[2] is not self.secrets:
             taken = dict(environment)
             values = {value for found in self.values(taken).values() for value in found}
-            self._known = known = taken, told, self.secrets, Forms.of(frozenset(values | self.told))
+            self._known = known = taken, told, self.secrets, forms_of(frozenset(values | self.told))
         return known[3]
 
     def values(self, environment: Mapping[Any, Any]) -> dict[str, frozenset[str]]:

@@ -36,11 +36,6 @@ class Forms:
     anywhere: tuple[str, ...]
     alone: re.Pattern[str] | None
 
-    @classmethod
-    def of(cls, values: frozenset[str]) -> Forms:
-        """The forms of these values."""
-        return _forms(values)
-
     def hide(self, text: str) -> str:
         """`text` without them."""
         if self.anywhere and len(text) >= len(self.anywhere[-1]):  # the shortest; names and outcomes are shorter still
@@ -51,7 +46,8 @@ class Forms:
 
 
 @lru_cache(maxsize=8)
-def _forms(values: frozenset[str]) -> Forms:
+def forms_of(values: frozenset[str]) -> Forms:
+    """The forms of these values."""
     words = sorted((value for value in values if _LETTERS_ONLY.fullmatch(value)), key=lambda word: (-len(word), word))
     forms = {form for value in values for form in _encoded_forms(value) if len(form) >= _LEAST} - set(words)
     # Not inside a longer word, though an escaped character may end right before it.
@@ -312,7 +308,7 @@ COMMON = re.compile(
     r"|yellow|yesterday",
     re.IGNORECASE,
 )
-SHORTEST = 6
+SHORTEST = 6  # characters of a credential, the fewest: a shorter one hidden would turn ordinary text into stars
 # Characters from which a mixture of letters and digits is taken for chosen by a machine.
 RANDOM = 12
 LETTERS = 16  # without digits more are asked for: names of classes are mixtures of cases too

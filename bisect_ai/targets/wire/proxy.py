@@ -22,6 +22,7 @@ from typing import Any
 from bisect_ai.canonical import canonical, json_object, text_or_json
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import describe
+from bisect_ai.provider.transport import cancel_others
 from bisect_ai.targets.answer import ToolCall
 from bisect_ai.targets.wire.composing import SeenOnWire, WireCell
 from bisect_ai.targets.wire.exchanges import (
@@ -136,10 +137,7 @@ class WireProxy:
             loop.close()
 
     async def _end(self, runner: Any) -> None:
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await cancel_others()
         await self._exchanges.close()
         await runner.cleanup()
         await asyncio.sleep(0)
