@@ -1,4 +1,4 @@
-"""What `bisect_ai.run` gives back: the verdict as attributes, the tables as DataFrames, the report as plain JSON."""
+"""What `bisect_ai.run` gives back: the verdict as attributes, the tables as DataFrames, the report as JSON or in any file format."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bisect_ai.errors import InputError
-from bisect_ai.report.file_formats import json_text, render_as, sibling
-from bisect_ai.report.json_edge import as_mapping, read
-from bisect_ai.report.report_values import AnsweredQuery, Report, Verdict
-from bisect_ai.report.standpoint import Standpoint
+from bisect_ai.report.json_edge import as_mapping, read, to_json
+from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, Verdict
+from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.report.tables import cell_name, tool_call
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs import frames
@@ -252,3 +252,25 @@ class Result:
 
     def __repr__(self) -> str:
         return one_line(f"<bisect-ai result {self._read.run}: {self.verdict.sentence}>")
+
+
+def render_as(name: str, report: ReportLike, *, at: Standpoint = HERE) -> str:
+    """The report's text in the format `name`: json, markdown, html or junit; `at`: where its commands will be typed.
+
+    A renderer is imported when it is used.
+    """
+    if name == "json":
+        return json_text(report)
+    module = import_module(f"bisect_ai.report.{name}")
+    render = cast(Callable[..., str], module.render)
+    return render(report) if name == "junit" else render(report, at=at)
+
+
+def sibling(path: Path, number: int) -> Path:
+    """Where a page's answers go on: `report-answers-2.html` beside `report.html`."""
+    return path.with_name(f"{path.stem}-answers-{number}{path.suffix or '.html'}")
+
+
+def json_text(report: ReportLike) -> str:
+    """A report's JSON text, ASCII, one key a line: the same bytes for the same report."""
+    return json.dumps(to_json(report), indent=1, ensure_ascii=True, allow_nan=False) + "\n"

@@ -273,7 +273,7 @@ def _postmortem(
     run_id: str, store: Path, config: Path, log_path: str | None, as_postmortem: bool, radius_path: str | None
 ) -> None:
     from bisect_ai.facts.postmortem_facts import gather, render, write_hits
-    from bisect_ai.report.number_text import count
+    from bisect_ai.report.blocks import count
     from bisect_ai.report.postmortem import hit_in_all
 
     found = gather(run_id, store=store, config=config, log=log_path)

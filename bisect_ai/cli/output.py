@@ -50,7 +50,7 @@ def deliver(
     A report on standard output, or `shown` False, leaves the terminal out. Each is tried whatever became of the others; then raises
     `NotToldError` with all that failed.
     """
-    from bisect_ai.report.file_formats import render_as
+    from bisect_ai.result import render_as
 
     def file(name: str, path: str) -> Callable[[], None]:
         if name == "html" and answered is not None and path != "-":
@@ -80,8 +80,8 @@ def deliver(
 
 def _write_pages(path: str, report: dict[str, Any], answered: Sequence[AnsweredQuery], at: Standpoint) -> None:
     """The page with its answers, and what of them is too much for it in pages beside it."""
-    from bisect_ai.report.file_formats import sibling
     from bisect_ai.report.html import pages
+    from bisect_ai.result import sibling
 
     first, *more = pages(report, answered, at=at)
     write(path, first)
@@ -157,7 +157,7 @@ def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
     wanted = {name: options[f"{name}_path"] for name in FORMATS if options.get(f"{name}_path")}
     if wanted:
         from bisect_ai.facts.report_view import ended_report
-        from bisect_ai.report.file_formats import render_as
+        from bisect_ai.result import render_as
 
         report = ended_report(kind, reason)
         for name, path in wanted.items():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from bisect_ai.attribution.questions.blast import STRENGTH, Path, ReplayedGroup, groups_of, hits_among
+from bisect_ai.attribution.questions.segments import STRENGTH, Path, ReplayedGroup, groups_of, hits_among
 from bisect_ai.facts.saved_runs import FirstScores, scale_of_scores
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.query import Query

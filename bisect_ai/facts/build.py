@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.attribution.questions.audit import AuditRule
 from bisect_ai.attribution.questions.verify import RESTORE
+from bisect_ai.attribution.search.coupled import design_search
 from bisect_ai.attribution.stats.change_points import Trend, with_trend
 from bisect_ai.attribution.stats.missing import bounds_warning, with_bounds, with_failing
 from bisect_ai.canonical import plain
@@ -38,9 +38,9 @@ from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.record_accounting import log_block
 from bisect_ai.release.check import static_check
 from bisect_ai.report.accounting import warnings as tape_warnings
+from bisect_ai.report.blocks import count
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LoggedLoss
-from bisect_ai.report.number_text import count
 from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ReportedSuspect
 from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, VerifyBlock

@@ -39,11 +39,10 @@ from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.report.watch_values import DriftBlock, OnsetBlock, PinnedScores, SegmentLoss
 from bisect_ai.result import Result
-from bisect_ai.runs.grounds import Anew
 from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.prepare import started
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepared import Anew, Prepared
 from bisect_ai.runs.question import DriftQuestion
 from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store

@@ -18,8 +18,7 @@ import numpy as np
 from bisect_ai.canonical import digest
 from bisect_ai.queries.query import Query
 from bisect_ai.replay.trial_jobs import identity_of
-from bisect_ai.runs.grounds import Anew
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepared import Anew, Prepared
 from bisect_ai.scoring.scorer import score_answer
 from bisect_ai.store.trial_store import Kept, Store
 from bisect_ai.targets.answer import Answer

@@ -38,10 +38,9 @@ from bisect_ai.replay.interrupts import Stop
 from bisect_ai.report.run_blocks import CollateralEvidence, RepairEvidence, VerifiedAgain, VerifiedOthers, VerifyBlock
 from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.result import Result
-from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.prepare import named, releases_of_run, started
-from bisect_ai.runs.prepared import Prepared, unit_of_metric
+from bisect_ai.runs.prepared import Digests, Prepared, unit_of_metric
 from bisect_ai.runs.question import Composed, VerifyQuestion
 from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.runs.study import Study

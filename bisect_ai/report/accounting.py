@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.blocks import ReportPart
-from bisect_ai.report.number_text import Scale, count, duration, joined, listed, money, percent, short_value
+from bisect_ai.report.blocks import ReportPart, Scale, count, duration, joined, listed, money, percent, short_value
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, one_line
 
 if TYPE_CHECKING:

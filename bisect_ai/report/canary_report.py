@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bisect_ai.report.accounting import with_closing
-from bisect_ai.report.blocks import ReportPart, Table
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, negated, rough
+from bisect_ai.report.blocks import UNKNOWN, ReportPart, Scale, Table, count, listed, negated, rough
 from bisect_ai.report.phrases import fall_phrase, moved_phrase, onset_phrase
 from bisect_ai.report.report_values import Report, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
 from bisect_ai.report.accounting import cost_told
+from bisect_ai.report.blocks import Scale, count, duration, held, listed, negated
 from bisect_ai.report.canary_report import canary_places
 from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
-from bisect_ai.report.number_text import Scale, count, duration, held, listed, negated
 from bisect_ai.report.phrases import beside_phrases, candidates_phrase, change_name, open_axes
 from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import UNMEASURED, Report, fine_scale, is_of_watching

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bisect_ai.report.blocks import UNKNOWN, Scale, count, listed, scale_for
 from bisect_ai.report.measured_values import NetChurn, ReportedEffect, SideEffect, SideMetric
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, scale_for
 from bisect_ai.report.phrases import change_name, measured_phrase, share_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from bisect_ai.report import tables
 from bisect_ai.report.accounting import with_closing
-from bisect_ai.report.blocks import ReportPart, Table
+from bisect_ai.report.blocks import ReportPart, Scale, Table, count, listed, rough
 from bisect_ai.report.measured_values import CompareBlock, ComparedConfiguration, ReportedPair, ScoredFlip
-from bisect_ai.report.number_text import Scale, count, listed, rough
 from bisect_ai.report.phrases import moved_phrase
 from bisect_ai.report.report_values import Report, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, cut

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist, median
 
+from bisect_ai.report.blocks import Scale, count
 from bisect_ai.report.change_report import churn_of
 from bisect_ai.report.figure_values import (
     Absent,
@@ -28,7 +29,6 @@ from bisect_ai.report.figure_values import (
     point_of,
 )
 from bisect_ai.report.measured_values import NetChurn, ReportedCell, ReportedEffect
-from bisect_ai.report.number_text import Scale, count
 from bisect_ai.report.phrases import cause_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.tables import (

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bisect_ai.report.blocks import Interval, Scale, listed
 from bisect_ai.report.measured_values import NetChurn
-from bisect_ai.report.number_text import Interval, Scale, listed
 from bisect_ai.report.untrusted_text import one_line
 
 

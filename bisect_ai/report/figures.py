@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bisect_ai.errors import InputError
 from bisect_ai.report import figure_values
+from bisect_ai.report.blocks import Scale
 from bisect_ai.report.figure_values import Absent, Point, alt_metadata, alt_text, number_of
 from bisect_ai.report.measured_values import EFFECT_KINDS, NetChurn
-from bisect_ai.report.number_text import Scale
 from bisect_ai.report.report_values import Report, fine_scale
 from bisect_ai.report.untrusted_text import PLAIN, cut, one_line
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bisect_ai.report.accounting import tape_phrase
+from bisect_ai.report.blocks import Scale, in_ten, listed
 from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_phrase, withheld_phrase
 from bisect_ai.report.comparison import leading
-from bisect_ai.report.number_text import Scale, in_ten, listed
 from bisect_ai.report.phrases import (
     REASON_CHARS,
     cause_phrase,

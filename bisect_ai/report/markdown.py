@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 
 from bisect_ai.report import change_report, tables
 from bisect_ai.report.accounting import judges_told, usage_sentence, with_closing
-from bisect_ai.report.blocks import TEXT_LIMIT, Block, ReportPart, Table
+from bisect_ai.report.blocks import PROSE_LIMIT, TEXT_LIMIT, Block, ReportPart, Table, count, listed
 from bisect_ai.report.card import Card, GuiltyText, card_of
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.number_text import PROSE_LIMIT, count, listed
 from bisect_ai.report.phrases import candidates_phrase, cause_phrase, logged_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale

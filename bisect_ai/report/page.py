@@ -19,11 +19,10 @@ from bisect_ai.report.accounting import (
     suspect_line,
     usage_sentence,
 )
-from bisect_ai.report.blocks import Fact, PageList, Table
+from bisect_ai.report.blocks import WHOLE, Fact, PageList, Scale, Table, clipped, count, duration, joined, listed
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import Example, Pieces, compared, example_of
 from bisect_ai.report.measured_values import ReportedCell
-from bisect_ai.report.number_text import WHOLE, Scale, clipped, count, duration, joined, listed
 from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
-from bisect_ai.report.number_text import (
+from bisect_ai.report.blocks import (
     UNKNOWN,
     WHOLE,
     Interval,
@@ -20,6 +19,7 @@ from bisect_ai.report.number_text import (
     scale_for,
     within_one,
 )
+from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
 from bisect_ai.report.planning_values import ChangeReference, NamedChange
 from bisect_ai.report.report_values import (
     CandidateCause,

@@ -8,9 +8,8 @@ from itertools import takewhile
 from rich.cells import cell_len
 
 from bisect_ai.report.accounting import SUSPECTS, capitalised, log_sentences, suspect_line
-from bisect_ai.report.blocks import Table
+from bisect_ai.report.blocks import UNKNOWN, Scale, Table, count, listed, money, percent, scale_for
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, listed, money, percent, scale_for
 from bisect_ai.report.planning_values import (
     DiffAxis,
     FirstQuestion,

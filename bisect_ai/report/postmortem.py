@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bisect_ai.report import change_report, tables
+from bisect_ai.report.blocks import WHOLE, count, listed
 from bisect_ai.report.json_edge import read
 from bisect_ai.report.measured_values import LossParts
-from bisect_ai.report.number_text import WHOLE, count, listed
 from bisect_ai.report.phrases import cause_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_values import NamedChange
 from bisect_ai.report.postmortem_values import (

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, TYPE_CHECKING, Protocol
 
-from bisect_ai.report.number_text import Scale, count, duration, held, money
+from bisect_ai.report.blocks import Scale, count, duration, held, money
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.report.vocabulary import PROVED
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import Field
 
+from bisect_ai.report.blocks import Scale, scale_for
 from bisect_ai.report.measured_values import (
     CompareBlock,
     MeasuredLoss,
@@ -19,7 +20,6 @@ from bisect_ai.report.measured_values import (
     ReportedSegment,
     SideMetric,
 )
-from bisect_ai.report.number_text import Scale, scale_for
 from bisect_ai.report.planning_values import ChangeReference, FlippedQuery, LogBlock, NamedChange, ReportedSuspect, ShownAnswer
 from bisect_ai.report.run_blocks import (
     AuditBlock,

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from bisect_ai.report import canary_report, comparison, figures, tables, watch_report
-from bisect_ai.report.blocks import Fact, PageList, ReportPart, Table
+from bisect_ai.report.blocks import Fact, PageList, ReportPart, Scale, Table, count
 from bisect_ai.report.comparison import compared, leading
 from bisect_ai.report.examples import Example, example_of
 from bisect_ai.report.figure_values import Absent, Point, point_of
-from bisect_ai.report.number_text import Scale, count
 from bisect_ai.report.report_values import Report, fine_scale, is_of_watching, scale_of, tone_of
 from bisect_ai.report.untrusted_text import PLAIN, one_line
 from bisect_ai.report.verdict_sentence import verdict_sentence

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from bisect_ai.report.blocks import Fact, Table
-from bisect_ai.report.number_text import UNKNOWN, Scale, count, joined, listed, negated, scale_for, short_value
+from bisect_ai.report.blocks import UNKNOWN, Fact, Scale, Table, count, joined, listed, negated, scale_for, short_value
 from bisect_ai.report.report_values import scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting, as_text
 from bisect_ai.report.vocabulary import ALONE, AXIS, COMBINATION, FAIR_SHARE, TAKEN_BACK, odds

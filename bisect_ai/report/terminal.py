@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 from bisect_ai.report import change_report, tables
 from bisect_ai.report.accounting import SUSPECTS, WARNINGS, judges_told, usage_sentence, with_closing
-from bisect_ai.report.blocks import ReportPart, Table
+from bisect_ai.report.blocks import ReportPart, Table, count, listed
 from bisect_ai.report.card import Card, GuiltyText, card_of, shortened
 from bisect_ai.report.change_report import churn_lines, side_lines
 from bisect_ai.report.examples import example_block, examples_of
 from bisect_ai.report.headline import headline
 from bisect_ai.report.json_edge import read
-from bisect_ai.report.number_text import count, listed
 from bisect_ai.report.phrases import candidates_phrase, cause_phrase, logged_phrase, loss_phrase, measured_phrase, share_phrase
 from bisect_ai.report.planning_text import render_named
 from bisect_ai.report.report_values import NamedCause, Report, ReportLike, fine_scale, tone_of

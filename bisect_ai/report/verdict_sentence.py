@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bisect_ai.report import canary_report, comparison, watch_report
 from bisect_ai.report.accounting import remedy, tape_phrase
-from bisect_ai.report.blocks import ReportPart
+from bisect_ai.report.blocks import WHOLE, ReportPart, clipped, count, listed, plain_number
 from bisect_ai.report.measured_values import LossParts, ReportedEffect
-from bisect_ai.report.number_text import WHOLE, clipped, count, listed, plain_number
 from bisect_ai.report.phrases import (
     ADDS_UP,
     DIFFERS,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bisect_ai.report.accounting import usage_sentence, with_closing
-from bisect_ai.report.blocks import ReportPart
-from bisect_ai.report.number_text import Scale, count, held, listed, scale_for
+from bisect_ai.report.blocks import ReportPart, Scale, count, held, listed, scale_for
 from bisect_ai.report.phrases import fall_phrase, loss_phrase, onset_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.standpoint import Standpoint

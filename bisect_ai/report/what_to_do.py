@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bisect_ai.report.accounting import remedy
+from bisect_ai.report.blocks import Scale, count, listed, money
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.comparison import flipped, power
-from bisect_ai.report.number_text import Scale, count, listed, money
 from bisect_ai.report.phrases import along_phrase, calls_to_settle, change_name, is_cut_short, is_more, restored_phrase
 from bisect_ai.report.report_values import WIDE, Report, fine_scale, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock

@@ -25,10 +25,9 @@ from bisect_ai.attribution.search.drill_problem import (
 )
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
-from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.outcomes import Blamed, Drilled, Inside
-from bisect_ai.runs.prepared import PART, Prepared
+from bisect_ai.runs.prepared import PART, Digests, Prepared
 from bisect_ai.runs.question import Composed
 from bisect_ai.runs.trial_window import Pace, TrialWindow
 from bisect_ai.runs.trials import Replay

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bisect_ai.attribution.designs.choice import MOST_AXES_ADAPTIVE, design_search
+from bisect_ai.attribution.search.coupled import MOST_AXES_ADAPTIVE, design_search
 from bisect_ai.attribution.stats.smallest_loss import Size, sizes
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import InputError
@@ -27,8 +27,7 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
 from bisect_ai.replay.trial_jobs import identity_of
-from bisect_ai.runs.grounds import Digests
-from bisect_ai.runs.prepared import Prepared, unit_of_metric
+from bisect_ai.runs.prepared import Digests, Prepared, unit_of_metric
 from bisect_ai.store.index import open_index
 from bisect_ai.store.journal import SUFFIX
 from bisect_ai.targets.answer import MISSING

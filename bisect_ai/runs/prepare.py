@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from bisect_ai.attribution.designs.choice import design_search
+from bisect_ai.attribution.search.coupled import design_search
 from bisect_ai.canonical import digest
 from bisect_ai.config import (
     FILE,

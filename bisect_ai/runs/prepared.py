@@ -1,9 +1,9 @@
-"""What a run is made of, frozen and checked: nothing has been spent."""
+"""What a run is made of, frozen and checked, nothing being spent; and what the cells of its search stand for: the grounds."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Problem, cluster_numbers
+from bisect_ai.attribution.problem import Floats, Problem, cluster_numbers, names_of
 from bisect_ai.attribution.stats.smallest_loss import objection
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
@@ -19,8 +19,8 @@ from bisect_ai.errors import ConfigError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.queries.sample import Sample
 from bisect_ai.release.changes import Tree
-from bisect_ai.release.load import Release
-from bisect_ai.runs.question import Question
+from bisect_ai.release.load import Release, compose
+from bisect_ai.runs.question import Composed, Question
 from bisect_ai.scoring.scorer import Scorer
 from bisect_ai.targets.target import Target
 
@@ -205,3 +205,67 @@ def score_key(scorer: Scorer, run: str) -> str:
     """What a scorer's scores are kept under; a judge's count for the run alone, unless the user says that they may be shared."""
     known = scorer.digest or unkept(scorer)
     return f"{known}:{run}" if scorer.judge is not None and not scorer.judge.reuse else known
+
+
+# Entries from which on a mapping is hashed entry by entry.
+LARGE = 500
+
+
+class Digests:
+    """Digests of composed releases from those of their axes; a value is hashed once: a corpus is long, cells are many."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Any, str]] = {}
+
+    def of(self, release: Mapping[str, Any]) -> str:
+        """The same digest for the same axes with the same values, whoever composed it."""
+        return digest({axis: self._value(value) for axis, value in release.items()})
+
+    def _value(self, value: Any) -> str:
+        if _is_large(value):  # entry by entry: mixtures of two corpora share nearly all their documents
+            return digest({key: self._value(inner) for key, inner in value.items()})
+        held, known = self._known.get(id(value), (None, ""))
+        if held is not value or not known:
+            known = digest(value)
+            self._known[id(value)] = (value, known)  # holding the value keeps its id from being used again
+        return known
+
+
+def _is_large(value: Any) -> bool:
+    """A mapping of very many entries, or one that holds such a mapping."""
+    if not isinstance(value, dict):
+        return False
+    return len(value) > LARGE or any(isinstance(inner, dict) and len(inner) > LARGE for inner in value.values())
+
+
+class Axes:
+    """The ground of the main search: bit i takes axis i from the bad release."""
+
+    level = "axes"
+
+    def __init__(self, good: Release, bad: Release, axes: Sequence[str], digests: Digests) -> None:
+        self._good, self._bad, self._axes, self._digests = good, bad, axes, digests
+        self._cells: dict[int, Composed] = {}
+
+    def composed(self, cell: int) -> Composed:
+        """The release with the cell's axes bad."""
+        if cell not in self._cells:
+            bad = names_of(cell, self._axes)
+            release = compose(self._good, self._bad, bad)
+            self._cells[cell] = Composed(release, self._digests.of(release), bad)
+        return self._cells[cell]
+
+
+class Anew:
+    """The ground of one release asked again: repeat numbers that no earlier run's answers have."""
+
+    level = "axes"
+
+    def __init__(self, release: Release, *, repeats_from: int) -> None:
+        composed = compose(release, release, ())
+        self._composed = Composed(composed, Digests().of(composed), (), repeats_from)
+
+    def composed(self, cell: int) -> Composed:
+        """The release itself."""
+        assert cell == 0, "one release has one cell"
+        return self._composed

@@ -31,11 +31,10 @@ from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
-from bisect_ai.runs.grounds import Axes, Digests
 from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, Progress, Watch, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
-from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
+from bisect_ai.runs.prepared import Axes, Digests, Prepared, is_share_of, unit_of_metric
 from bisect_ai.runs.question import Finding
 from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of, paid_in_all
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of

@@ -21,11 +21,10 @@ from bisect_ai.queries.query import Query
 from bisect_ai.replay.engine import Engine, Round
 from bisect_ai.replay.job_queue import Health
 from bisect_ai.replay.trial_jobs import Done, Job, identity_of
-from bisect_ai.runs.grounds import Digests
 from bisect_ai.runs.judging import ScoreDesk
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import FinishedTrial, Observation
-from bisect_ai.runs.prepared import Prepared, score_key
+from bisect_ai.runs.prepared import Digests, Prepared, score_key
 from bisect_ai.runs.question import Composed, Ground
 from bisect_ai.scoring.scorer import ConstantScore, Scorer, Scoring, is_overdue
 from bisect_ai.scoring.scorer_charges import Ask

@@ -37,7 +37,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.problem import (
     Attribution,
     Belief,
@@ -50,6 +49,7 @@ from bisect_ai.attribution.problem import (
     Search,
     Trial,
 )
+from bisect_ai.attribution.search.coupled import design_search
 from bisect_ai.attribution.stats import contrasts
 from tests.quality.simulated import Verdict, judge, make, solve
 

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bisect_ai.report import figure_values, figures, html, junit, markdown, terminal
-from bisect_ai.report.number_text import Scale
+from bisect_ai.report.blocks import Scale
 from bisect_ai.report.planning_text import render_diff, render_plan
 from bisect_ai.report.untrusted_text import one_line, quote_lines
 from tests.faults import payloads

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.questions.blast import hits_among
+from bisect_ai.attribution.questions.segments import hits_among
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.saved_runs import FirstScores
 from bisect_ai.queries.load_log import load_queries

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import bisect_ai
-from bisect_ai.attribution.designs.choice import design_search
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Trial
+from bisect_ai.attribution.search.coupled import design_search
 from bisect_ai.queries.query import Query
 
 AXES = ("code", "prompt", "tools", "corpus")

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from bisect_ai.attribution.search.drill import DrillSearch
-from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, changes_mask, members
+from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, Units, changes_mask, members
 from bisect_ai.attribution.search.drill_suspects import Chain
-from bisect_ai.attribution.search.drill_units import Units
 from tests.quality.drill_simulated import converse, make, problem_of, right, solve
 
 

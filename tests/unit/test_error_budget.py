@@ -7,8 +7,8 @@ import re
 import pytest
 
 import bisect_ai
-from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.search.net_tests import AGAIN, IN_TURN, TABLE
+from bisect_ai.attribution.stats.sequential import ErrorBudget
 
 
 def test_a_family_has_its_part_and_others_have_nothing() -> None:

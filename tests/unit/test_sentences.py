@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.report.accounting import usage_sentence
-from bisect_ai.report.number_text import Scale, count, duration, listed, money, plain_number, scale_for
+from bisect_ai.report.blocks import Scale, count, duration, listed, money, plain_number, scale_for
 from bisect_ai.report.phrases import change_name, loss_phrase, share_phrase
 from bisect_ai.report.planning_values import ChangeReference
 from bisect_ai.report.report_values import NamedCause, RunUsage

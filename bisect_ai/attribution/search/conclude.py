@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
-from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import (
     RESTORED,
     Attribution,
@@ -34,6 +33,7 @@ from bisect_ai.attribution.search.back_sets import mode_of
 from bisect_ai.attribution.search.net_tests import table_of_all
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows, calls_needed
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
+from bisect_ai.attribution.stats.sequential import ErrorBudget
 
 MOST_AXES_TABLE = 6  # more make more than 64 cells: a usual log has too few queries in each
 FEWEST = 8  # queries below which a contrast is not reported

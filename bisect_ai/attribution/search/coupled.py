@@ -6,6 +6,8 @@ mixture has the one without the other, and the search begins anew: what an axis 
 a rollback takes back what cannot run without it. Axes of which each needs the other, and those of a fraction of the cells, become
 one unit, for naming and for the rollback. What was answered is told again and costs nothing. All this rests on what can run, never on a
 score, so the error budget of the search stands.
+
+`design_search` makes every search, from the user's word for a design: each is wrapped in this one.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.error_budget import ErrorBudget
+from bisect_ai.attribution.designs.factorial import FactorialSearch, FractionalSearch, fraction, fraction_size
 from bisect_ai.attribution.problem import Attribution, Belief, Cause, CellValue, Estimate, Outcome, Problem, Search, Trial
-from bisect_ai.attribution.search.drill_units import Probe, Units
+from bisect_ai.attribution.search.drill_problem import Probe, Units
+from bisect_ai.attribution.stats.sequential import ErrorBudget
+from bisect_ai.errors import InputError
 
 FAILURES = 6  # trials of a mixture that must all have failed before it counts as one that cannot run
 MOST_LISTED = 6  # axes up to which every mixture that lacks a need is told to the search: 64 cells
@@ -281,3 +285,35 @@ class CoupledSearch:
         unit = self._units.of(self._problem.axes.index(axes[0]))
         beside = [flat([self._name(u) for u in units]) for units in (self._units.needs[unit], self._units.needed_by[unit])]
         return replace(cause, axes=axes, mode=mode, is_unit=is_unit, beside_new=beside[0], beside_old=beside[1])
+
+
+def _adaptive_search(problem: Problem) -> Search:
+    from bisect_ai.attribution.search.net_search import NetSearch
+
+    return NetSearch(problem)
+
+
+def _fractional_search(problem: Problem) -> Search:
+    """Axes that run only together may leave fewer units than a fraction has."""
+    return FractionalSearch(problem) if fraction_size(problem.k) else FactorialSearch(problem)
+
+
+DESIGNS: dict[str, Callable[[Problem], Search]] = {
+    "full": FactorialSearch,
+    "adaptive": _adaptive_search,
+    "fractional": _fractional_search,
+}
+# Axes that the adaptive search takes: with more, cells are no longer told apart in the memory and time of a usual run.
+MOST_AXES_ADAPTIVE = 24
+
+
+def design_search(design: str, problem: Problem) -> Search:
+    """A fresh search of the named design. Raises `InputError` for other numbers of axes than it takes."""
+    if design == "adaptive" and problem.k > MOST_AXES_ADAPTIVE:
+        raise InputError(
+            f"design adaptive: {problem.k} axes changed; it takes up to {MOST_AXES_ADAPTIVE}; leave axes out, or put those that always "
+            "change together into one axis"
+        )
+    if design == "fractional" and not fraction_size(problem.k):
+        fraction(problem.axes)  # says for how many there is one
+    return CoupledSearch(problem, DESIGNS[design], tells_apart=design != "fractional")

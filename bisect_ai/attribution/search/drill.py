@@ -6,7 +6,7 @@ each, and the changes that most of them turn on are suspects. With `FEW` changes
 differences, group-sequential tests. A change that shuffles answers, breaking some and mending others, is suspected often and named
 never. The same search says how the named changes act, what share of the loss they have and what taking them back restores.
 
-**Conflicts** (`drill_units`). A set that the target refuses starts two bisections for the pair behind it; from then on no set has
+**Conflicts** (`drill_problem`). A set that the target refuses starts two bisections for the pair behind it; from then on no set has
 the one change without the other. Refusals and failing calls never make a suspect.
 
 **Why an adviser.** Proving m changes side by side takes a call a change and query; bisection finds the few to prove in calls that
@@ -26,10 +26,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from bisect_ai.attribution.problem import Estimate
-from bisect_ai.attribution.search.drill_problem import DrillCause, DrillOutcome, DrillProblem, DrillResult, DrillTrial
+from bisect_ai.attribution.search.drill_problem import (
+    DrillCause,
+    DrillOutcome,
+    DrillProblem,
+    DrillResult,
+    DrillTrial,
+    Probe,
+    Units,
+)
 from bisect_ai.attribution.search.drill_proof import Proof
 from bisect_ai.attribution.search.drill_suspects import Stock, Suspects
-from bisect_ai.attribution.search.drill_units import Probe, Units
 
 FEW = 8  # changes (units) of which each is proved without being suspected first
 ADVICE = 1 / 3  # of the budget: what the search for suspects may take

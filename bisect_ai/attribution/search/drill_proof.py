@@ -31,9 +31,9 @@ from bisect_ai.attribution.search.drill_problem import (
     DrillResult,
     DrillTrial,
     Finer,
+    Units,
     members,
 )
-from bisect_ai.attribution.search.drill_units import Units
 from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.search.standing import START
 from bisect_ai.attribution.stats.sequential import SequentialTests

@@ -21,8 +21,7 @@ from collections import Counter
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Ints
-from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial
-from bisect_ai.attribution.search.drill_units import Units
+from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial, Units
 
 CHAINS = 6  # queries bisected at the same time, the fewest
 AT_FIRST = 12  # the same until the first changes are found: at least ten are needed, and some queries end at no change

@@ -32,14 +32,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Outcome, Problem, Trial, bits
 from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, MOST_UNCLEAR, OPEN, SURELY
 from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests, WholeTable
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing
-from bisect_ai.attribution.stats.sequential import LossBelow
+from bisect_ai.attribution.stats.sequential import ErrorBudget, LossBelow
 
 NOBODY_ELSE = 2.0  # as NOTHING_ELSE, where no other axis looks as if it were one
 OPEN_IN_TABLE = 0.2  # as OPEN, where the whole table can be had

@@ -18,11 +18,10 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from bisect_ai.attribution.designs.findings import proved_axes
-from bisect_ai.attribution.error_budget import ErrorBudget
 from bisect_ai.attribution.problem import Bools, Floats, Ints
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.stats.inference import ScoreTable
-from bisect_ai.attribution.stats.sequential import SequentialTests
+from bisect_ai.attribution.stats.sequential import ErrorBudget, SequentialTests
 
 PROBED = (
     12  # queries that are asked again under good and bad first: answers that vary in a tenth of reruns show in 9 of 10 runs
