@@ -1,9 +1,10 @@
-"""The commands that look before or after a run: init, diff, plan, check, snapshot, report, runs."""
+"""The commands that look before or after a run: diff, plan, check, snapshot, report, runs. Lines on a store are safe to print."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,56 +22,10 @@ from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.report.untrusted_text import one_line
 
+if TYPE_CHECKING:
+    from bisect_ai.store.integrity import Checked, RunRow, Verified
+
 STORE = "Folder of the store.  [default: `store` in bisect.yaml, else .bisect-ai]"
-
-
-@main.command(short_help="Write a commented bisect.yaml to start from.")
-@click.argument("places", metavar="[FOLDER]", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--from",
-    "sources",
-    metavar="FILE...",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Draft the files from this result file, trace file or promptfoo config; may be repeated.",
-)
-@click.option("--good", metavar="NAME", help="Configuration that becomes the good release, for --from.  [default: the first]")
-@click.option("--bad", metavar="NAME", help="Configuration that becomes the bad release, for --from.  [default: the last]")
-@click.option(
-    "--ci",
-    type=click.Choice(["github", "gitlab", "cron", "kubernetes"]),
-    help="Write only a recipe for scheduled audits (github, gitlab: and for gates) into FOLDER.",
-)
-def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None, ci: str | None) -> None:
-    """Write a commented bisect.yaml, two releases and a sample log into FOLDER.
-
-    With --from, write the two releases, the questions and the scorers from what was recorded (system prompt, tools, model and settings,
-    retrieved documents), and say what could not be known.
-    """
-    if ci is not None:
-        from bisect_ai.cli.starter import write_recipe
-
-        if sources:
-            raise BisectError("cannot do two things at once: --ci and --from are for one call each")
-        say(write_recipe(ci, _folder_of(places)))
-        return
-    if not sources:
-        from bisect_ai.cli.starter import write_starter
-
-        say(write_starter(_folder_of(places)))
-        return
-    from bisect_ai.runs.draft import write_draft
-
-    files = [place for place in places if place.is_file()]
-    rest = tuple(place for place in places if not place.is_file())
-    for line in write_draft([*sources, *files], _folder_of(rest), good=good, bad=bad):
-        say(one_line(line))
-
-
-def _folder_of(places: tuple[Path, ...]) -> Path:
-    if len(places) > 1:
-        raise BisectError(f"cannot write to {len(places)} places: {', '.join(map(str, places[:4]))}; name one folder")
-    return places[0] if places else Path()
 
 
 @main.command()
@@ -303,8 +258,6 @@ def _postmortem(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
     """List the runs in a store, show their history, check the store, or delete a query from it. Makes no calls."""
-    from bisect_ai.cli.store_commands import checked, purged, runs_of
-
     if verify + (purge_query is not None) + as_history > 1:
         raise BisectError("cannot do two things at once: --verify, --purge-query and --history are for one call each")
     store = _existing(store_named(store))
@@ -331,3 +284,99 @@ def _existing(store: Path) -> Path:
     if not (store / "journal").is_dir():
         raise BisectError(f"cannot read the store {store}: there is none; name it with --store, or run something first")
     return store
+
+
+# -- what `runs` says of a store ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Said:
+    """Lines to print, the same as plain JSON, notices for standard error, and what is wrong (None: nothing)."""
+
+    lines: tuple[str, ...]
+    plain: Any
+    notices: tuple[str, ...] = ()
+    wrong: str | None = None
+
+
+def runs_of(store: Path) -> Said:
+    """The runs in a store, oldest first."""
+    from bisect_ai.store.integrity import list_runs
+
+    rows, notices = list_runs(store)
+    lines = tuple(one_line(_run_line(row)) for row in rows) or ("no runs yet",)
+    return Said(lines, [row.to_dict() for row in rows], tuple(map(one_line, notices)))
+
+
+def _run_line(row: RunRow) -> str:
+    outcome = {
+        "finished": row.sentence or "",
+        "running": "running now",
+        "interrupted": "interrupted: run the same command again to go on",
+    }[row.status]
+    money = f"  {row.usd:.4g} USD" if row.usd else ""
+    line = f"{row.run}  {row.good} -> {row.bad}  {row.metric}  {row.calls} calls{money}  {outcome}"
+    open_ = row.unsettled
+    if row.status == "running" or not open_.calls:
+        return line
+    return f"{line} ({open_.told()})"
+
+
+def checked(store: Path) -> Said:
+    """Whether a store is whole; everything in it is read."""
+    from bisect_ai.store.integrity import verify_store
+
+    found = verify_store(store)
+    lines = [_segment_line(c) for c in found.segments]
+    lines += [f"index: {_INDEX.get(found.index, found.index)}", *(f"may be read by others: {path}" for path in found.looser)]
+    return Said(tuple(map(one_line, lines)), found.to_dict(), wrong=None if found.is_whole else _wrong(store, found))
+
+
+_INDEX = {
+    "absent": "not there; made when it is asked",
+    "behind": "behind the journal; brought up to date when it is asked",
+    "agrees": "agrees with the journal",
+}
+_STATES = {
+    "closed": "whole",
+    "open": "being written",
+    "killed": "not closed: its run was killed, or still starts",
+    "cut": "damaged: cut short after it was closed",
+    "missing": "damaged: the file is gone",
+}
+
+
+def _segment_line(c: Checked) -> str:
+    state = f"damaged: {c.lost} records lost" if c.lost and c.state in ("closed", "killed", "open") else _STATES[c.state]
+    lost = f", {c.lost} records lost" if c.state in ("cut", "missing") else ""
+    torn = f", ends in {c.torn_bytes} bytes of a record that was never acknowledged" if c.torn_bytes else ""
+    return f"{c.segment}  {c.records} records  {state}{lost}{torn}"
+
+
+def _wrong(store: Path, found: Verified) -> str:
+    bad = [c for c in found.segments if c.is_damaged]
+    if not bad:
+        return f"the index of {store} is not what the journal says ({found.index}): delete index.duckdb, it is made anew"
+    return (
+        f"the store {store} is damaged: {found.lost} records lost in {len(bad)} of {len(found.segments)} segments; "
+        "what was lost is asked again when the run goes on, all else is kept"
+    )
+
+
+def purged(store: Path, query: str) -> Said:
+    """What was removed of a query, for good."""
+    from bisect_ai.store.purge import purge_query
+
+    done = purge_query(store, query)
+    wired = f" ({done.exchanges} of a provider on the wire)" if done.exchanges else ""
+    lines = [
+        f"query {query}: removed {done.trials + done.exchanges} answers{wired}, {done.scores} scores, {done.examples} examples and "
+        f"{done.warnings} warnings in reports, from {len(done.segments)} segments; what its calls cost stays on record",
+    ]
+    if done.index_files:
+        lines.append("the index was deleted; it is made anew when it is asked")
+    if done.left:
+        lines.append(f"still to be read, perhaps of other queries that say the same: {', '.join(done.left)}")
+    elif not done.records:
+        lines.append("nothing of it was in the store")
+    else:
+        lines.append("no byte of its id or its texts is left in the store; logs and reports elsewhere are not touched")
+    return Said(tuple(map(one_line, lines)), asdict(done))

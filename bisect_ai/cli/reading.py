@@ -1,4 +1,4 @@
-"""The commands to read by: the guides of the package, the schema of bisect.yaml, what a shell needs to complete commands."""
+"""The commands to begin with: the guides, the schema of bisect.yaml, what a shell needs to complete commands, and starter files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from bisect_ai.cli.group import colourful, main, say, width
 from bisect_ai.errors import BisectError, nearest
 from bisect_ai.provider.redaction import redact
+from bisect_ai.report.untrusted_text import one_line
 
 GUIDES = Path(__file__).parents[1] / "guides"
 # The guides in the order in which a new reader may want them; a test holds that these are the files.
@@ -69,6 +70,55 @@ def completion(shell: str) -> None:
     made = get_completion_class(shell)
     assert made is not None, "click has all three"
     say(made(main, {}, "bisect-ai", "_BISECT_AI_COMPLETE").source())
+
+
+@main.command(short_help="Write a commented bisect.yaml to start from.")
+@click.argument("places", metavar="[FOLDER]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--from",
+    "sources",
+    metavar="FILE...",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Draft the files from this result file, trace file or promptfoo config; may be repeated.",
+)
+@click.option("--good", metavar="NAME", help="Configuration that becomes the good release, for --from.  [default: the first]")
+@click.option("--bad", metavar="NAME", help="Configuration that becomes the bad release, for --from.  [default: the last]")
+@click.option(
+    "--ci",
+    type=click.Choice(["github", "gitlab", "cron", "kubernetes"]),
+    help="Write only a recipe for scheduled audits (github, gitlab: and for gates) into FOLDER.",
+)
+def init(places: tuple[Path, ...], sources: tuple[Path, ...], good: str | None, bad: str | None, ci: str | None) -> None:
+    """Write a commented bisect.yaml, two releases and a sample log into FOLDER.
+
+    With --from, write the two releases, the questions and the scorers from what was recorded (system prompt, tools, model and settings,
+    retrieved documents), and say what could not be known.
+    """
+    if ci is not None:
+        from bisect_ai.cli.starter import write_recipe
+
+        if sources:
+            raise BisectError("cannot do two things at once: --ci and --from are for one call each")
+        say(write_recipe(ci, _folder_of(places)))
+        return
+    if not sources:
+        from bisect_ai.cli.starter import write_starter
+
+        say(write_starter(_folder_of(places)))
+        return
+    from bisect_ai.runs.draft import write_draft
+
+    files = [place for place in places if place.is_file()]
+    rest = tuple(place for place in places if not place.is_file())
+    for line in write_draft([*sources, *files], _folder_of(rest), good=good, bad=bad):
+        say(one_line(line))
+
+
+def _folder_of(places: tuple[Path, ...]) -> Path:
+    if len(places) > 1:
+        raise BisectError(f"cannot write to {len(places)} places: {', '.join(map(str, places[:4]))}; name one folder")
+    return places[0] if places else Path()
 
 
 def topic_named(topic: str) -> str:

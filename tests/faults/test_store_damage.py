@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bisect_ai.cli.store_commands import checked, runs_of
+from bisect_ai.cli.looking import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.usage import Usage
 from bisect_ai.store.journal import JournalSegment, open_folder

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bisect_ai.cli.store_commands import runs_of
+from bisect_ai.cli.looking import runs_of
 from bisect_ai.facts.saved_runs import read_run
 from bisect_ai.store.trial_store import Kept, Scored, Store
 from bisect_ai.targets.answer import Answer

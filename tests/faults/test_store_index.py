@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from bisect_ai.cli import main
-from bisect_ai.cli.store_commands import checked, runs_of
+from bisect_ai.cli.looking import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.store import index as index_module
 from bisect_ai.store.index import FILE, open_index

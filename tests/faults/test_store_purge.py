@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import bisect_ai
 from bisect_ai.canonical import digest
 from bisect_ai.cli import main
-from bisect_ai.cli.store_commands import checked, runs_of
+from bisect_ai.cli.looking import checked, runs_of
 from bisect_ai.errors import StoreError
 from bisect_ai.provider.usage import Usage
 from bisect_ai.store import purge

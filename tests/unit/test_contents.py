@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bisect_ai.canonical import digest
-from bisect_ai.cli.store_commands import checked, runs_of
+from bisect_ai.cli.looking import checked, runs_of
 from bisect_ai.provider.usage import Usage
 from bisect_ai.store import record_lines
 from bisect_ai.store.purge import purge_query
