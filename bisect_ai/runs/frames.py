@@ -34,18 +34,18 @@ OBSERVATIONS = ("query", "bad_axes", "repeat", "error", "outcome", "seconds", "t
 
 def effects_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row an effect: `axes` a tuple; `breaks` and `mends` of net effects."""
-    return _typed_frame(rows, EFFECTS, {"axes": tuple}, numbers=("estimate", "breaks", "mends", "p_adjusted"))
+    return _typed_frame(rows, EFFECTS, numbers=("estimate", "breaks", "mends", "p_adjusted"))
 
 
 def cells_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a cell: `bad_axes` a tuple."""
-    return _typed_frame(rows, CELLS, {"bad_axes": tuple}, numbers=("value",))
+    return _typed_frame(rows, CELLS, numbers=("value",))
 
 
 def changes(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a change, with what its provenance says about owner, author, time and reason."""
     flat = [{**_who(row.get("provenance") or {}), **row} for row in rows]
-    return _typed_frame(flat, CHANGES, {}, numbers=("share",))
+    return _typed_frame(flat, CHANGES, numbers=("share",))
 
 
 def _who(provenance: Row) -> Row:
@@ -56,12 +56,12 @@ def _who(provenance: Row) -> Row:
 
 def segments_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a segment."""
-    return _typed_frame(rows, SEGMENTS, {}, numbers=("share", "good", "bad", "loss", "p_adjusted"))
+    return _typed_frame(rows, SEGMENTS, numbers=("share", "good", "bad", "loss", "p_adjusted"))
 
 
 def side_metrics_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a metric that does not decide."""
-    return _typed_frame(rows, SIDE_METRICS, {}, numbers=("good", "bad", "change"))
+    return _typed_frame(rows, SIDE_METRICS, numbers=("good", "bad", "change"))
 
 
 def observations(trials: Sequence[Observation]) -> pd.DataFrame:
@@ -77,32 +77,22 @@ def observations(trials: Sequence[Observation]) -> pd.DataFrame:
 
 def answers_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a query and combination."""
-    return _typed_frame(rows, ANSWERS, {}, numbers=("score",))
+    return _typed_frame(rows, ANSWERS, numbers=("score",))
 
 
-def _typed_frame(
-    rows: Sequence[Row], columns: Sequence[str], convert: Mapping[str, Callable[[Any], Any]], *, numbers: Sequence[str]
-) -> pd.DataFrame:
+def _typed_frame(rows: Sequence[Row], columns: Sequence[str], *, numbers: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
-    frame = pd.DataFrame([_flat_row(row, columns, convert, numbers) for row in rows], columns=list(columns))
     floats = [column for column in (*numbers, "low", "high") if column in columns]
+    frame = pd.DataFrame([_flat_row(row, columns, floats) for row in rows], columns=list(columns))
     return frame.astype(dict.fromkeys(floats, float))
 
 
-def _flat_row(
-    row: Row, columns: Sequence[str], convert: Mapping[str, Callable[[Any], Any]], numbers: Sequence[str]
-) -> dict[str, Any]:
+def _flat_row(row: Row, columns: Sequence[str], floats: Sequence[str]) -> dict[str, Any]:
     low, high = row.get("interval") or (None, None)
     known = {**row, "low": low, "high": high}
-    return {
-        column: _number_or_nan(known.get(column))
-        if column in (*numbers, "low", "high")
-        else convert[column](known[column])
-        if column in convert
-        else known.get(column)
-        for column in columns
-    }
+    values = {column: _number_or_nan(known.get(column)) if column in floats else known.get(column) for column in columns}
+    return values | {column: tuple(known[column]) for column in ("axes", "bad_axes") if column in columns}
 
 
 def _number_or_nan(value: float | None) -> float:

@@ -222,24 +222,12 @@ def agreement(pairs: Sequence[tuple[float, float]], grades: int) -> dict[str, An
     for human, said in pairs:
         table[round(human * grades), round(said * grades)] += 1
     used = np.flatnonzero(table.sum(0) + table.sum(1))
-    same = float(np.trace(table) / table.sum())
+    told = {"agreement": float(np.trace(table) / table.sum()), "n": len(pairs)}
     if len(used) < 2:
-        return {
-            "kappa": None,
-            "interval": None,
-            "agreement": same,
-            "n": len(pairs),
-            "method": "kappa undefined: one grade only",
-        }
+        return {"kappa": None, "interval": None, **told, "method": "kappa undefined: one grade only"}
     found = cohens_kappa(table, weights="linear" if grades > 1 else None)
-    low, high = float(found.kappa_low), float(found.kappa_upp)
-    return {
-        "kappa": float(found.kappa),
-        "interval": [low, high],
-        "agreement": same,
-        "n": len(pairs),
-        "method": "Cohen's kappa, 95 % normal interval",
-    }
+    interval = [float(found.kappa_low), float(found.kappa_upp)]
+    return {"kappa": float(found.kappa), "interval": interval, **told, "method": "Cohen's kappa, 95 % normal interval"}
 
 
 def _judge_noise(pairs: Sequence[tuple[float, float]]) -> dict[str, Any] | None:

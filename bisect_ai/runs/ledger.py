@@ -7,7 +7,7 @@ answers are so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 
 from bisect_ai.attribution.problem import Belief
@@ -35,15 +35,7 @@ class Spending:
 
     def after(self, earlier: Spending) -> Spending:
         """With what a run before it cost, of whose answers it found some in the store."""
-        return Spending(
-            calls=self.calls + earlier.calls,
-            cached=max(self.cached - earlier.calls, earlier.cached),
-            errors=self.errors + earlier.errors,
-            usd=round(self.usd + earlier.usd, 6),
-            tokens=self.tokens + earlier.tokens,
-            seconds=self.seconds + earlier.seconds,
-            unsettled_usd=round(self.unsettled_usd + earlier.unsettled_usd, 6),
-        )
+        return replace(self.beside(earlier), cached=max(self.cached - earlier.calls, earlier.cached))
 
 
 @dataclass(frozen=True)

@@ -222,23 +222,13 @@ class _ConfigReader:
         if written.endswith(".csv"):
             yield from (_row_test(row) for row in csv.DictReader(io.StringIO(text)))
             return
-        lines = (
-            [parse_strict_json(line, written) for line in text.splitlines() if line.strip()]
-            if written.endswith(".jsonl")
-            else None
-        )
-        value = (
-            lines
-            if lines is not None
-            else parse_strict_json(text, written)
-            if written.endswith(".json")
-            else parse_yaml(text, written)
-        )
-        yield from (
-            (each if "vars" in each else {"vars": each} for each in value if isinstance(each, Mapping))
-            if isinstance(value, list)
-            else ()
-        )
+        if written.endswith(".jsonl"):
+            value: Any = [parse_strict_json(line, written) for line in text.splitlines() if line.strip()]
+        else:
+            value = (parse_strict_json if written.endswith(".json") else parse_yaml)(text, written)
+        for each in value if isinstance(value, list) else ():
+            if isinstance(each, Mapping):
+                yield each if "vars" in each else {"vars": each}
 
     def _variables(self, given: Any) -> dict[str, Any]:
         if not isinstance(given, Mapping):
