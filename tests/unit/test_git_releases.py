@@ -23,7 +23,7 @@ from bisect_ai.release.check import tree_of
 from bisect_ai.release.diff import diff
 from bisect_ai.release.pair import ReleasePair, load_beside, load_pair
 from bisect_ai.release.provenance import traced
-from bisect_ai.release.source_files import RepositoryRules
+from bisect_ai.release.source_files import RepositoryRules, git_contents
 from bisect_ai.report import terminal
 from bisect_ai.report.planning_text import render_diff
 from bisect_ai.runs.prepare import prepare
@@ -270,6 +270,11 @@ def test_an_existing_file_is_a_release_file_and_a_number_stays_text(repo: Path) 
     good, bad, _ = load_pair("v1.2", {"file": "v1.2"}, folder=repo, rules=RepositoryRules())
     assert good.name == bad.name == "mine"
     assert pair_of(repo, {"git": "v1.2"}).good.axes["model"] == {"config/model.yaml": "model: small\ntemperature: 0\n"}
+
+
+def test_a_content_that_git_does_not_have_is_refused(repo: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"git has no content for 'kb/a.md' of 'v1'; fetch the whole repository"):
+        list(git_contents(repo, [("0" * 40, "kb/a.md")], "v1"))
 
 
 def test_pinned_files_are_in_no_axis(repo: Path) -> None:

@@ -113,10 +113,6 @@ EXAMPLE = ".predict_and_score"
 OP = re.compile(r"(?:^|/op/)([^/:]+)(?::([\w*-]+))?$")  # Weave's reference to a function: its name, and its version
 
 
-def _suits_call(_path: str, value: Value) -> bool:
-    return {"op_name", "inputs"} <= set(value) and "started_at" in value
-
-
 def _build_calls(values: Sequence[Value]) -> Iterator[Made]:
     rows, repeats = newest(values, "id", "ended_at")
     yield from repeats
@@ -186,7 +182,7 @@ WEAVE_CALLS = Dialect(_weave_kind, _weave_call, lambda _: [], lambda _: None, la
 WEAVE = Format(
     "weave",
     frozenset({"item", "calls.item", "data.item", ""}),
-    _suits_call,
-    whole_records(lambda row: first(row, ("trace_id", "id"))),
-    _build_calls,
+    suits=lambda _, value: {"op_name", "inputs", "started_at"} <= set(value),
+    split=whole_records(lambda row: first(row, ("trace_id", "id"))),
+    build=_build_calls,
 )

@@ -119,10 +119,6 @@ DEEPEVAL = Format(
 )
 
 
-def _suits_sample(_path: str, value: Value) -> bool:
-    return "user_input" in value and bool({"response", "retrieved_contexts"} & set(value))
-
-
 def _split_samples() -> Split:
     numbers = count()
 
@@ -149,4 +145,10 @@ def _ragas_sample(value: Value) -> Call:
     )
 
 
-RAGAS = Format("ragas", frozenset({"item", "data.item", ""}), _suits_sample, _split_samples, each_alone(_ragas_sample))
+RAGAS = Format(
+    "ragas",
+    frozenset({"item", "data.item", ""}),
+    suits=lambda _, value: "user_input" in value and bool({"response", "retrieved_contexts"} & set(value)),
+    split=_split_samples,
+    build=each_alone(_ragas_sample),
+)

@@ -55,10 +55,6 @@ KNOWN = {
 }
 
 
-def _is_harness(_path: str, value: Value) -> bool:
-    return {"doc_id", "doc"} <= set(value) and bool({"resps", "filtered_resps"} & set(value))
-
-
 def _harness_records(values: Sequence[Value]) -> Iterator[Made]:
     top = values[0]
     messages, is_old = _asked_in_harness(top)
@@ -113,17 +109,13 @@ def _is_harness_number(text: str) -> bool:
 LM_EVAL = Format(
     "lm_eval",
     frozenset({""}),
-    _is_harness,
-    whole_records(lambda row: f"{row.get('task_name')}-{row.get('doc_id')}", local=True),
-    _harness_records,
+    suits=lambda _, value: {"doc_id", "doc"} <= set(value) and bool({"resps", "filtered_resps"} & set(value)),
+    split=whole_records(lambda row: f"{row.get('task_name')}-{row.get('doc_id')}", local=True),
+    build=_harness_records,
     named=lambda file: stamp_of(file, NAMED),
 )
 
 EVENT = {"run_id", "event_id", "sample_id", "type", "data"}
-
-
-def _suits_event(_path: str, value: Value) -> bool:
-    return set(value) >= EVENT or (isinstance(value.get("spec"), Mapping) and "eval_name" in value["spec"])
 
 
 def _split_events() -> Split:
@@ -181,7 +173,13 @@ def _harness_sample(asked: Value, rows: Sequence[Value], spec: Value) -> Call:
     )
 
 
-OPENAI_EVALS = Format("openai_evals", frozenset({""}), _suits_event, _split_events, _build_events)
+OPENAI_EVALS = Format(
+    "openai_evals",
+    frozenset({""}),
+    suits=lambda _, value: set(value) >= EVENT or "eval_name" in as_mapping(value.get("spec")),
+    split=_split_events,
+    build=_build_events,
+)
 
 EVAL = {
     "model": ("model",),
@@ -247,10 +245,6 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Value:
     if not isinstance(value, dict):
         raise QueryError(f"cannot read {path}: {name[:60]} is no object; write the log again")
     return value
-
-
-def _is_inspect_log(path: str, value: Value) -> bool:
-    return path == "samples.item" and {"epoch", "messages"} <= set(value)
 
 
 def _split_inspect() -> Split:
@@ -327,7 +321,12 @@ def _inspect_scores(scores: Any) -> dict[str, float]:
     return found
 
 
-PARTS = frozenset({"eval", "samples.item"})
 INSPECT = Format(
-    "inspect", PARTS, _is_inspect_log, _split_inspect, each_alone(_inspect_call), _open_inspect, frozenset({"eval"})
+    "inspect",
+    frozenset({"eval", "samples.item"}),
+    suits=lambda path, value: path == "samples.item" and {"epoch", "messages"} <= set(value),
+    split=_split_inspect,
+    build=each_alone(_inspect_call),
+    open=_open_inspect,
+    headers=frozenset({"eval"}),
 )
