@@ -81,7 +81,7 @@ def load_queries(source: Any = None, *, settings: LogSettings | None = None, fol
     except GuessedColumns as guess:
         named = replace(settings, columns={**guess.columns, **settings.columns})
         sample = load_queries(source, settings=named, folder=folder)
-        return replace(sample, notices=(f"the log has {guess}", *sample.notices))
+        return replace(sample, notices=(f"the log has {guess}", *sample.notices), guessed={**guess.columns, **sample.guessed})
 
 
 def _sampled(source: Any, settings: LogSettings, folder: Path, *, joined: bool = False) -> Sample:

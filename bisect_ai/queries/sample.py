@@ -191,6 +191,8 @@ class Sample:
     notices: tuple[str, ...] = field(default=(), compare=False)
     # Records whose question lost something that cannot be replayed, by kind.
     lost: Mapping[str, int] = field(default_factory=dict, compare=False)
+    # Our fields to the log's columns that nobody named and that are read for them.
+    guessed: Mapping[str, str] = field(default_factory=dict, compare=False)
     # Whether `clusters` were found by equal texts, not declared.
     detected_clusters: bool = field(default=False, compare=False)
 

@@ -86,7 +86,7 @@ def _first_question(prepared: Prepared) -> dict[str, Any]:
             "query": query.id,
             "messages": sent,
             "sent_to": "target" if preview is None else "model",
-            "used": _used_fields(query, prepared.config.log.columns),
+            "used": _used_fields(query, {**prepared.sample.guessed, **prepared.config.log.columns}),
         }
     }
 

@@ -254,6 +254,19 @@ def test_the_plan_shows_the_first_question_as_it_would_be_sent(tmp_path: Path) -
     assert "user: Say: Größe?" in page and "\x1b" not in page
 
 
+def test_the_plan_names_the_column_that_was_guessed_to_hold_the_question(tmp_path: Path) -> None:
+    from bisect_ai.runs.prepare import make_plan
+
+    rows = [{"nr": i, "question_text": f"What is {i}?", "expected_answer": str(7 * i)} for i in range(9)]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "bisect.yaml").write_text(
+        "good: {model: {model: openai/gpt-4o-2024-08-06}, prompt: Be exact.}\n"
+        "bad: {model: {model: openai/gpt-4o-2024-08-06}, prompt: Be brief.}\n"
+        "log: {path: log.jsonl}\ntarget: {kind: litellm}\nscorers: [{kind: exact, name: correct, expected: reference}]\n"
+    )
+    assert make_plan(tmp_path / "bisect.yaml", {})["first"]["used"]["question from"] == "question_text"
+
+
 TURNS = [[{"role": "user", "content": f"What is {i}?"}, {"role": "assistant", "content": f"It is {i}."}] for i in range(4)]
 SHARED = [[{"from": "human", "value": f"What is {i}?"}, {"from": "gpt", "value": f"It is {i}."}] for i in range(4)]
 
