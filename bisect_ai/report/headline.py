@@ -10,6 +10,7 @@ from bisect_ai.report.canary_report import apart_phrase, guard_phrase, waiting_p
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.phrases import (
     REASON_CHARS,
+    cannot_run,
     cause_phrase,
     failing_phrase,
     is_cut_short,
@@ -118,6 +119,8 @@ def _other_queries(report: Report, quoting: Quoting) -> str:
 
 def _open(report: Report, quoting: Quoting) -> str:
     stopped = (f"{report.verdict.stopped}; " if report.verdict.stopped else "") + _unanswered(report, quoting)
+    if told := cannot_run(report, quoting):
+        return f"inconclusive: {stopped}{told}."
     if report.loss.estimate is None:
         return f"inconclusive: {stopped}{moved(report, quoting)}."
     ends = report.loss.interval

@@ -31,7 +31,7 @@ from bisect_ai.report.report_values import (
     Report,
     fine_scale,
 )
-from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment
+from bisect_ai.report.untrusted_text import PLAIN, Quoting, moment, release_name
 from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.report.vocabulary import ALL_OF_IT
 from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
@@ -253,6 +253,15 @@ def logged_phrase(logged: LoggedLoss, scale: Scale) -> str:
     # The log's own difference is a count of what was seen, so it may come without an interval.
     loss = loss_phrase(told, scale) if logged.interval else f"a difference of {scale.difference(logged.loss)}"
     return f"{ends} ({loss})" + ("" if logged.n is None else f" over {count(logged.n, 'query', 'queries')}")
+
+
+def cannot_run(report: Report, quoting: Quoting) -> str:
+    """Which of the two releases itself cannot run, and why, as the target says; empty where both can."""
+    for name, axes in ((report.good, set()), (report.bad, set(report.axes))):
+        for cell in report.cells:
+            if cell.status == "infeasible" and set(cell.bad_axes) == axes:
+                return f"{release_name(name, quoting)} cannot run: {shortened_end(quoting.prose(cell.reason or ''), 2 * REASON_CHARS)}"
+    return ""
 
 
 def is_cut_short(report: Report) -> bool:

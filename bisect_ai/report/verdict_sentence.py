@@ -17,6 +17,7 @@ from bisect_ai.report.phrases import (
     UNSETTLED_ALONE,
     calls_to_settle,
     candidates_phrase,
+    cannot_run,
     cause_phrase,
     change_name,
     failing_phrase,
@@ -220,6 +221,8 @@ def _inconclusive_sentence(report: Report, quoting: Quoting) -> str:
     if (tape := report.tape) and tape.held:
         told = f"{tape_phrase(tape, quoting=quoting)}; {remedy(tape, quoting=quoting)}"
         return f"inconclusive: {'; '.join([*parts, told, _loss_clause(report, quoting)])}."
+    if told := cannot_run(report, quoting):
+        return f"inconclusive: {'; '.join([*parts, told])}."
     parts.append(_loss_clause(report, quoting))
     if proved := [e for e in report.effects if e.kind == "net" and e.proved]:
         parts.append(_proved_clause(proved, report, quoting))

@@ -9,7 +9,15 @@ from bisect_ai.report.accounting import remedy
 from bisect_ai.report.blocks import Scale, count, listed, money
 from bisect_ai.report.canary_report import still_needed
 from bisect_ai.report.comparison import flipped, power
-from bisect_ai.report.phrases import along_phrase, calls_to_settle, change_name, is_cut_short, is_more, restored_phrase
+from bisect_ai.report.phrases import (
+    along_phrase,
+    calls_to_settle,
+    cannot_run,
+    change_name,
+    is_cut_short,
+    is_more,
+    restored_phrase,
+)
 from bisect_ai.report.report_values import WIDE, Report, fine_scale, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
 from bisect_ai.report.standpoint import Standpoint
@@ -74,6 +82,8 @@ def _meanwhile(report: Report, quoting: Quoting) -> list[str]:
 def _to_settle(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, list[str]]:
     """What would probably end an inconclusive run in a verdict."""
     needed = report.verdict.calls_needed
+    if cannot_run(report, quoting):
+        return at.again("run"), ["once what answers is mended and `target.version` is set: what it said before is kept"]
     if needed is None and (report.verdict.stopped or "").startswith(SILENCE):
         return replace(at, store=".bisect-ai-2").again("run"), [
             "once you have seen why nothing is answered; a new store asks anew"

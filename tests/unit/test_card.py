@@ -103,6 +103,19 @@ def test_an_added_line_is_followed_by_no_empty_one() -> None:
     assert [(each.before, each.after) for each in card.guilty] == [("", "Be brief.")]
 
 
+def test_a_release_that_cannot_run_at_all_is_told_with_the_reason_and_no_more_calls_are_asked_for() -> None:
+    """As a service does that refuses every body with 422."""
+    cell = {"status": "infeasible", "reason": "body.question: Field required\x1b[31m"}
+    cells = [{"bad_axes": [], **cell}, {"bad_axes": ["kb", "prompt"], **cell}]
+    report = report_of(
+        {"good": "g1", "metric": "m", "axes": ["prompt", "kb"], "cells": cells, "loss": {}, "verdict": {"kind": "inconclusive"}}
+    )
+    card = card_of(report)
+    assert card.headline == verdict_sentence(report)
+    assert card.headline == "inconclusive: g1 cannot run: body.question: Field required\\x1b[31m."
+    assert card.command == "bisect-ai run" and "target.version" in card.todo[0]
+
+
 def test_a_fixed_design_that_was_cut_short_says_how_many_calls_it_lacks() -> None:
     """20 of 300 queries lack some of 8 combinations: as many calls more as the 280 took, and nothing against the loss."""
     net = {"axes": ["prompt"], "kind": "net", "estimate": 0.28, "interval": [0.26, 0.29], "proved": True}
