@@ -42,11 +42,6 @@ def mask(axes: Iterable[int]) -> int:
     return sum(1 << i for i in axes)
 
 
-def sign_of(higher_is_better: bool) -> float:
-    """What turns a score so that higher is better, and back: 1, or -1 where lower is better."""
-    return 1.0 if higher_is_better else -1.0
-
-
 def score_ends(declared: tuple[float, float] | None, lowest: float, highest: float) -> tuple[float, float]:
     """The lowest and the highest score there can be: as declared, else 0 and 1 (or -1 and 0) where all lie between, else those seen."""
     if declared is not None:

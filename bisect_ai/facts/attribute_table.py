@@ -18,7 +18,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.factorial import table_of
 from bisect_ai.attribution.designs.findings import conclude_scores
-from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers, score_ends, sign_of
+from bisect_ai.attribution.problem import Attribution, Floats, Ints, Problem, cluster_numbers, score_ends
 from bisect_ai.attribution.stats.missing import Bounds, bound_loss, bounds_warning, comparable, failing_causes, with_bounds
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
@@ -41,6 +41,7 @@ from bisect_ai.report.report_values import Report, RunUsage, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.frames import ScoreTrials
 from bisect_ai.runs.ledger import Spending
+from bisect_ai.scoring.metric import Metric
 
 
 def attribute(
@@ -99,8 +100,8 @@ def attribute(
     alpha, tolerance, higher_is_better = said.alpha, said.tolerance, said.higher_is_better is not False
     axes = [axes] if isinstance(axes, str) else axes
     rows = score_rows(_source_of(table), axes, query=query, score=score, bad_axes=bad_axes, cluster=cluster)
-    sign = sign_of(higher_is_better)
-    crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, sign=sign)
+    meaning = Metric(higher_is_better=higher_is_better).as_seen(rows.score)
+    crossed = crossed_scores(rows, incomplete=incomplete, missing=missing, metric=meaning)
     names, scores, trials, errors = rows.axes, crossed.scores, crossed.trials, crossed.errors
     tolerance, notes = _tolerance_of_table(rows, crossed, tolerance, metric or score)
     problem = _problem_of(rows, scores, tolerance=tolerance, alpha=alpha)
@@ -119,7 +120,7 @@ def attribute(
         bad=bad,
         metric=name,
         higher_is_better=higher_is_better,
-        percent=bool(np.nanmin(rows.score) >= 0 and np.nanmax(rows.score) <= 1),
+        percent=meaning.is_share,
         alpha=alpha,
         axes=names,
         design="table",

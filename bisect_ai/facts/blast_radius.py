@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from bisect_ai.attribution.questions.segments import STRENGTH, Path, ReplayedGroup, groups_of, hits_among
+from bisect_ai.facts.report_view import metric_of_report
 from bisect_ai.facts.saved_runs import FirstScores, scale_of_scores
 from bisect_ai.provider.redaction import redact_all
 from bisect_ai.queries.query import Query
@@ -49,8 +50,8 @@ class _Radius:
 
     def __init__(self, report: Report, scores: Mapping[str, FirstScores], sample: Sample | None, bad: str) -> None:
         self._scores, self._sample = scores, sample
-        self._sign = report.sign
-        self._scale = scale_of_scores(scores, is_share=bool(report.percent), sign=report.sign)
+        metric = metric_of_report(report)
+        self._sign, self._scale = metric.sign, scale_of_scores(scores, metric)
         self._metric = report.metric
         self._blamed = _blamed_sources(report)
         queries = [] if sample is None else list(zip(sample.queries, sample.segments or [None] * len(sample), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.invariants import ANY, SHARE, Range, consistent
+from bisect_ai.attribution.invariants import ANY, consistent
 from bisect_ai.attribution.problem import Attribution
 from bisect_ai.attribution.questions.audit import AuditRule
 from bisect_ai.attribution.questions.verify import RESTORE
@@ -47,7 +47,7 @@ from bisect_ai.report.run_blocks import AuditBlock, JudgeBlock, TapeBlock, Verif
 from bisect_ai.runs.judging import judge_facts
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Outcomes
-from bisect_ai.runs.prepared import Prepared, is_share_of, unit_of_metric
+from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import AuditQuestion, VerifyQuestion
 from bisect_ai.runs.tape_misses import tape_of
 from bisect_ai.store.recovery import Damage
@@ -100,7 +100,7 @@ def _settled_facts(outcomes: Outcomes, damage: Damage, *, verify: bool, judged: 
     found, held = held_back(found, outcomes, tape, verify=verify)
     found, silence = without_silence(found, outcomes)
     held = held or silence is not None
-    tolerance, within = prepared.config.tolerance, _range_of(outcomes)
+    tolerance, within = prepared.config.tolerance, outcomes.metric.oriented_ends or ANY
     found = consistent(found, axes=prepared.axes, tolerance=tolerance, within=within, judges=judged)
     tape_told = tape_block(tape, prepared, held=held)
     warnings += tape_warnings(tape_told)
@@ -153,8 +153,8 @@ def _report_around(
         bad=prepared.bad.name,
         metric=prepared.metric.name,
         higher_is_better=prepared.metric.higher_is_better,
-        percent=_is_share(outcomes),
-        unit=unit_of_metric(prepared.metric),
+        percent=outcomes.metric.is_share,
+        unit=prepared.metric.own_unit,
         tolerance=prepared.config.tolerance,
         alpha=prepared.config.alpha,
         axes=prepared.axes,
@@ -281,17 +281,6 @@ def _refused_cells(found: Attribution, outcomes: Outcomes) -> dict[int, str]:
     return {o.trial.cell: o.infeasible for o in outcomes.ledger.observations if o.infeasible}
 
 
-def _is_share(outcomes: Outcomes) -> bool:
-    metric = outcomes.prepared.metric
-    return is_share_of(metric, outcomes.ledger.observations.scored(metric.name))
-
-
-def _range_of(outcomes: Outcomes) -> Range:
-    """The values that the metric can have, oriented: higher is better."""
-    metric = outcomes.prepared.metric
-    return metric.oriented(*(metric.bounded or (SHARE if _is_share(outcomes) else ANY)))
-
-
 def _is_failing(outcomes: Outcomes) -> bool:
     """Whether a cause is that calls fail."""
     return any(cause.failing for cause in outcomes.attribution.causes)
@@ -301,7 +290,7 @@ def _is_failing(outcomes: Outcomes) -> bool:
 def _flipped_queries(outcomes: Outcomes) -> list[FlippedQuery]:
     """Queries that lost most from good to bad, in the order of the sample; where calls that fail are the cause, such first."""
     metric, seen, corners = outcomes.prepared.metric, outcomes.ledger.observations, (0, outcomes.prepared.problem.full)
-    pairs = seen.paired_scores(corners[1], metric.name, metric.sign)
+    pairs = seen.paired_scores(corners[1], metric.name, metric)
     lost = [(bad - good, q) for q, (good, bad) in pairs.items() if good > bad]
     if _is_failing(outcomes):
         good_ones = seen.first_scores(corners[0], metric.name)

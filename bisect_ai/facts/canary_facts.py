@@ -34,6 +34,7 @@ from bisect_ai.report.canary_report import canary_sentence
 from bisect_ai.report.planning_values import LogBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
+from bisect_ai.scoring.metric import Metric
 from bisect_ai.targets.answer import Answer
 
 # The keys of bisect.yaml that a canary uses, besides the names of the two releases and what the metric's scorer says of it.
@@ -156,21 +157,19 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
     guards = tuple(guard_of(text) for text in own.guards)
     ignored = tuple(name for name in own.ignore if name != HISTORY)
     wanted = Wanted(str(own.baseline), str(own.canary), study.metric, tuple(g.name for g in guards), ignored, DERIVED)
-    log, metric = read_scored(source, wanted, settings=study.log.settings(0), folder=folder)
-    if metric in wanted.others:
-        raise ConfigError(f"--guard {metric}: it is the metric that decides; guard other metrics")
-    scale = _Scale(own.bounds, own.higher_is_better is not False)
-    answers, clipped = _arrays(log, metric, scale, guards, study)
-    rule = CanaryRule(scale.share(study.tolerance), study.alpha, own.share)
+    log, name = read_scored(source, wanted, settings=study.log.settings(0), folder=folder)
+    if name in wanted.others:
+        raise ConfigError(f"--guard {name}: it is the metric that decides; guard other metrics")
+    metric = _checked_metric(own.bounds, higher_is_better=own.higher_is_better is not False)
+    answers, clipped = _arrays(log, name, metric, guards, study)
+    rule = CanaryRule(_tolerated_share(study.tolerance, metric), study.alpha, own.share)
     found = find(answers, rule)
     facts = CanaryFacts(
-        run=digest([study.model_dump(mode="json", exclude={"log"}), metric, scale.low, scale.high, log.digest])[:16],
+        run=digest([study.model_dump(mode="json", exclude={"log"}), name, *metric.scale, log.digest])[:16],
         baseline=str(own.baseline),
         canary=str(own.canary),
+        name=name,
         metric=metric,
-        low=scale.low,
-        high=scale.high,
-        higher_is_better=scale.up,
         tolerance=study.tolerance,
         rule=rule,
         found=found,
@@ -181,44 +180,38 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
         else None,
         spans=_spans(log),
         log=LogBlock(format=log.format, read=log.read, kept=len(log.answers), dropped=dict(log.dropped)),
-        warnings=[*_log_warnings(log, clipped, metric, scale), *_missing_warnings(found), *_column_warnings(found)],
+        warnings=[*_log_warnings(log, clipped, name, metric), *_missing_warnings(found), *_column_warnings(found)],
     )
     return Result(told_report(build(facts), canary_sentence), Spending())
 
 
-class _Scale:
-    """The metric's own scale, and its scores turned to [0, 1] with higher for better."""
-
-    def __init__(self, bounds: tuple[float, float] | None, up: bool) -> None:
-        self.given = bounds is not None
-        self.low, self.high = (0.0, 1.0) if bounds is None else bounds
-        self.up = up
-        if not -1e100 < self.low < self.high < 1e100:  # sums of squares stay finite
-            raise ConfigError(f"the bounds {self.low:g} and {self.high:g} are not the lowest and then the highest score")
-
-    def share(self, tolerance: float) -> float:
-        """The tolerance as a part of the scale."""
-        share = tolerance / (self.high - self.low)
-        if not share < 1:
-            raise ConfigError(
-                f"a tolerance of {tolerance:g} is no less than the whole scale from {self.low:g} to {self.high:g}; "
-                f"did you mean {tolerance / 100:g}?"
-            )
-        return share
-
-    def turned(self, scores: Floats) -> Floats:
-        """The scores in [0, 1]."""
-        shares = (np.clip(scores, self.low, self.high) - self.low) / (self.high - self.low)
-        return np.asarray(shares if self.up else 1 - shares)
+def _checked_metric(bounds: tuple[float, float] | None, *, higher_is_better: bool) -> Metric:
+    metric = Metric(higher_is_better=higher_is_better, bounded=bounds)
+    low, high = metric.scale
+    if not -1e100 < low < high < 1e100:  # sums of squares stay finite
+        raise ConfigError(f"the bounds {low:g} and {high:g} are not the lowest and then the highest score")
+    return metric
 
 
-def _arrays(log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRule], study: CanaryStudy) -> tuple[Answers, int]:
+def _tolerated_share(tolerance: float, metric: Metric) -> float:
+    """The tolerance as a part of the scale."""
+    share = tolerance / metric.span
+    if not share < 1:
+        low, high = metric.scale
+        raise ConfigError(
+            f"a tolerance of {tolerance:g} is no less than the whole scale from {low:g} to {high:g}; "
+            f"did you mean {tolerance / 100:g}?"
+        )
+    return share
+
+
+def _arrays(log: ScoredLog, name: str, metric: Metric, guards: Sequence[GuardRule], study: CanaryStudy) -> tuple[Answers, int]:
     """The answers as the rule sees them, and how many scores lay outside the bounds."""
     scores = np.array([np.nan if a.score is None else a.score for a in log.answers])
-    outside = (scores < scale.low) | (scores > scale.high)
-    if outside.any() and not scale.given:
+    outside = (scores < metric.scale[0]) | (scores > metric.scale[1])
+    if outside.any() and metric.bounded is None:
         raise QueryError(
-            f"the score {metric!r} has the value {scores[outside][0]:g}, and a canary is judged by scores between two bounds (0 and 1 "
+            f"the score {name!r} has the value {scores[outside][0]:g}, and a canary is judged by scores between two bounds (0 and 1 "
             "unless others are given); name the lowest and the highest that there can be, for example --bounds 0 30: what lies beyond "
             "counts as the bound"
         )
@@ -229,7 +222,7 @@ def _arrays(log: ScoredLog, metric: str, scale: _Scale, guards: Sequence[GuardRu
     )
     told = columns_of(log.answers, segment=study.log.segment, cluster=study.log.cluster)
     columns = tuple(column for column in told if column.always or column.name not in study.canary.ignore)
-    return Answers(is_canary, scale.turned(scores), answer_clusters(log.answers), columns, watched), int(outside.sum())
+    return Answers(is_canary, metric.to_unit(scores), answer_clusters(log.answers), columns, watched), int(outside.sum())
 
 
 def _spans(log: ScoredLog) -> tuple[tuple[str | None, str | None], ...]:
@@ -242,11 +235,11 @@ def _spans(log: ScoredLog) -> tuple[tuple[str | None, str | None], ...]:
 
 
 # -- warnings --------------------------------------------------------------------------------------------------------
-def _log_warnings(log: ScoredLog, clipped: int, metric: str, scale: _Scale) -> Iterator[str]:
+def _log_warnings(log: ScoredLog, clipped: int, name: str, metric: Metric) -> Iterator[str]:
     if log.untimed:
         yield f"{log.untimed:,} of {len(log.answers):,} answers have no time: the order of the log's lines was taken for that of time"
     if clipped:
-        yield f"{clipped:,} scores of {metric} lie outside {scale.low:g} to {scale.high:g} and count as the bound"
+        yield f"{clipped:,} scores of {name} lie outside {metric.scale[0]:g} to {metric.scale[1]:g} and count as the bound"
 
 
 def _missing_warnings(found: CanaryFinding) -> Iterator[str]:

@@ -18,7 +18,7 @@ from bisect_ai.attribution.questions.canary_looks import (
     Side,
     SliceLoss,
 )
-from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, turned, turned_ends, with_all_fields
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, with_all_fields
 from bisect_ai.report.canary_report import MOST_EVIDENCE
 from bisect_ai.report.measured_values import MeasuredLoss
 from bisect_ai.report.planning_values import LogBlock
@@ -40,6 +40,7 @@ from bisect_ai.report.watch_values import (
     VerdictEvidence,
     WithheldReason,
 )
+from bisect_ai.scoring.metric import SHARE, Metric
 
 # Segments in the JSON report, the worst first; those that are proved to lose always.
 MOST_SEGMENTS = 40
@@ -69,15 +70,13 @@ class GuardRule:
 
 @dataclass(frozen=True)
 class CanaryFacts:
-    """Everything that a canary's report is made of. `tolerance`, `low` and `high` are in the metric's units."""
+    """Everything that a canary's report is made of. `tolerance` is in the metric's units."""
 
     run: str
     baseline: str
     canary: str
-    metric: str
-    low: float
-    high: float
-    higher_is_better: bool
+    name: str
+    metric: Metric
     tolerance: float
     rule: CanaryRule
     found: CanaryFinding
@@ -90,20 +89,13 @@ class CanaryFacts:
     log: LogBlock | None = None
     warnings: Sequence[str] = ()
 
-    @property
-    def size(self) -> float:
-        """The length of the metric's scale."""
-        return self.high - self.low
-
-    def value(self, share: float | None) -> float | None:
-        """A score in [0, 1], higher for better, on the metric's own scale."""
-        if share is None:
-            return None
-        return self.low + self.size * share if self.higher_is_better else self.high - self.size * share
-
     def points(self, difference: float | None) -> float | None:
-        """A difference of such scores on the metric's own scale; positive: worse."""
-        return None if difference is None else self.size * difference
+        """A difference of scores in [0, 1] on the metric's own scale; positive: worse."""
+        return None if difference is None else self.metric.span * difference
+
+    def points_between(self, ends: tuple[float, float] | None) -> Ends | None:
+        """The interval of such a difference."""
+        return None if ends is None else (self.metric.span * ends[0], self.metric.span * ends[1])
 
 
 def build(facts: CanaryFacts) -> Report:
@@ -114,21 +106,21 @@ def build(facts: CanaryFacts) -> Report:
         run=facts.run,
         good=facts.baseline,
         bad=facts.canary,
-        metric=facts.metric,
-        higher_is_better=facts.higher_is_better,
-        percent=(facts.low, facts.high) == (0, 1),
+        metric=facts.name,
+        higher_is_better=facts.metric.higher_is_better,
+        percent=facts.metric.scale == SHARE,
         level=round(100 * (1 - 2 * facts.rule.alpha), 6),
         canary=_block(facts),
         onset=_onset(facts),
         verdict=_verdict(facts),
         loss=MeasuredLoss(
             estimate=facts.points(found.loss.value),
-            interval=None if found.loss.interval is None else _ends(facts, found.loss.interval),
+            interval=facts.points_between(found.loss.interval),
             n=found.loss.n,
             method=found.loss.method,
-            good=facts.value(found.baseline.value),
+            good=facts.metric.from_unit(found.baseline.value),
             good_interval=None,
-            bad=facts.value(found.canary.value),
+            bad=facts.metric.from_unit(found.canary.value),
             bad_interval=None,
         ),
         log=facts.log,
@@ -148,7 +140,7 @@ def _block(facts: CanaryFacts) -> CanaryBlock:
         safe_to_revert=found.safe_to_revert,
         tolerance=facts.tolerance,
         alpha=facts.rule.alpha,
-        bounds=(facts.low, facts.high),
+        bounds=facts.metric.scale,
         evidence=_evidence(facts),
         decided_after=found.decided_after,
         by_guard=found.by_guard,
@@ -165,7 +157,7 @@ def _block(facts: CanaryFacts) -> CanaryBlock:
         segments=tuple(_segment(facts, each) for i, each in enumerate(found.slices) if i < MOST_SEGMENTS or each.proved),
         saved=SavedAnswers(share=found.saved, by=found.saved_by) if found.saved_by else None,
         looks=tuple(
-            CanaryLook(answers=k.answers, loss=facts.points(k.estimate), interval=_ends(facts, (k.low, k.high)))
+            CanaryLook(answers=k.answers, loss=facts.points(k.estimate), interval=facts.points_between((k.low, k.high)))
             for k in found.looks
         ),
     )
@@ -175,7 +167,7 @@ def _onset(facts: CanaryFacts) -> OnsetBlock | None:
     """Since when, on the metric's own scale."""
     if facts.onset is None:
         return None
-    values = {"before": facts.value(facts.onset.before), "after": facts.value(facts.onset.after)}
+    values = {"before": facts.metric.from_unit(facts.onset.before), "after": facts.metric.from_unit(facts.onset.after)}
     return facts.onset.model_copy(update=values)
 
 
@@ -196,9 +188,7 @@ def _fate(found: ColumnBalance) -> ColumnFate:
 
 def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
     """The guard in its own units; of one that falls the values are turned back."""
-    sign = -1 if rule.falls else 1
-    base, canary = (turned(x, sign) for x in (found.baseline, found.canary))
-    flip = -1 if rule.falls and rule.relative else 1
+    value, rise = Metric(higher_is_better=not rule.falls), Metric(higher_is_better=not (rule.falls and rule.relative))
     return GuardedMetric(
         name=rule.name,
         kind=found.kind,
@@ -206,10 +196,10 @@ def _guard(rule: GuardRule, found: GuardFinding) -> GuardedMetric:
         relative=rule.relative,
         falls=rule.falls,
         points=rule.points,
-        baseline=base,
-        canary=canary,
-        rise=turned(found.rise.value, flip),
-        interval=turned_ends(found.rise.interval, flip),
+        baseline=value.value(found.baseline),
+        canary=value.value(found.canary),
+        rise=rise.value(found.rise.value),
+        interval=rise.mean_ends(found.rise.interval),
     )
 
 
@@ -224,7 +214,7 @@ def _segment(facts: CanaryFacts, found: SliceLoss) -> SegmentLoss:
         also=also,
         answers=found.answers,
         loss=facts.points(loss.value),
-        interval=None if loss.interval is None else _ends(facts, loss.interval),
+        interval=facts.points_between(loss.interval),
         proved=found.proved,
     )
 
@@ -259,11 +249,6 @@ _REASONS = {
     "roll_back": "the evidence that the canary is worse passed its bound",
     "wait": "neither harm nor its absence was shown yet; the same command on the longer log goes on from here",
 }
-
-
-def _ends(facts: CanaryFacts, ends: tuple[float, float]) -> Ends | None:
-    low, high = (facts.points(end) for end in ends)
-    return None if low is None or high is None else (low, high)
 
 
 def _decision(facts: CanaryFacts) -> str:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisect_ai.attribution.search.drill_problem import Finer
-from bisect_ai.facts.report_view import turned, turned_ends
 from bisect_ai.release.changes import Change
 from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.load import Release
@@ -150,12 +149,11 @@ def _drill_block(outcomes: Outcomes, drill: Drilled) -> DrillBlock:
 
 
 def _finer_rollback(back: Sequence[Change], measured: Finer, outcomes: Outcomes) -> FinerRollback:
-    sign = outcomes.prepared.metric.sign
-    value, restores = measured.value, measured.restores
+    metric, value, restores = outcomes.metric, measured.value, measured.restores
     return FinerRollback(
         changes=tuple(ChangeReference(axis=c.axis, path=c.path, summary=c.summary) for c in back),
-        value=turned(value.value, sign),
-        interval=turned_ends(value.interval, sign),
+        value=metric.value(value.value),
+        interval=metric.mean_ends(value.interval),
         restores=restores.value,
         restores_interval=restores.interval,
         n=value.n,

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import score_ends, sign_of
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, PairedVerdict, verdicts_on
 from bisect_ai.attribution.stats.smallest_loss import DEFAULT, objection, relative, relative_note
 from bisect_ai.canonical import digest
@@ -22,7 +21,7 @@ from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
 from bisect_ai.facts.attribute_table import attribute
 from bisect_ai.facts.paired_scores import MissingScores, PairOfSides, ScoreReader, side_value
-from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, turned, turned_ends, with_all_fields
+from bisect_ai.facts.report_view import NO_CALLS, SCHEMA, reported_segment, told_report, with_all_fields
 from bisect_ai.facts.score_rows import ScoresStudy
 from bisect_ai.queries.pairing import Configuration, Pairs, differing_settings, grid_of, grid_rows, pair_up
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS, ResultFiles, read_results, result_paths
@@ -42,6 +41,7 @@ from bisect_ai.report.planning_values import FlippedQuery, LogBlock, ShownAnswer
 from bisect_ai.report.report_values import Report, Verdict
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
+from bisect_ai.scoring.metric import Metric, finite
 
 # The verdicts by what is worst to overlook: the first that any comparison has is that of all.
 ORDER = ("regression", "undecided", "no_worse", "equivalent", "improvement")
@@ -96,13 +96,8 @@ def compare(
     pairs = pair_up(chosen)
     name = found.deciding(metric, chosen)
     higher = name not in LOWER_IS_BETTER if higher_is_better is None else higher_is_better
-    reader = _reader(chosen, name, sign_of(higher), missing)
+    reader = ScoreReader.of(chosen, name, Metric(higher_is_better=higher, unit=UNITS.get(name, "")), missing)
     return _Compared(found, chosen, pairs, reader, segment, seed).result(tolerance, alpha, given_good=good is not None)
-
-
-def _reader(chosen: Sequence[Configuration], metric: str, sign: float, missing: MissingScores) -> ScoreReader:
-    seen = [sign * row.scores[metric] for c in chosen for row in c.rows if metric in row.scores]
-    return ScoreReader(metric, sign, missing, min(seen), max(seen))
 
 
 class _Compared:
@@ -120,8 +115,6 @@ class _Compared:
         self._found, self._chosen, self._pairs, self._reader = found, chosen, pairs, reader
         self._segment, self._seed = segment, seed
         self._sides = [PairOfSides.of(pairs, 0, i, reader) for i in range(1, len(chosen))]
-        low, high = score_ends(None, reader.lowest, reader.highest)
-        self._bounded = (low, high) in ((0.0, 1.0), (-1.0, 0.0)) and reader.metric not in UNITS
 
     def result(self, tolerance: float | None, alpha: float, *, given_good: bool) -> Result:
         """Test, tell, report."""
@@ -143,7 +136,7 @@ class _Compared:
     ) -> Report:
         """The schema of a run's report, with a `compare` block: `good` is the first configuration, `bad` that of the leading pair."""
         told, found = pairs[lead], self._attributed_report(rule)
-        by_axes = found or Report(metric=self._reader.metric, verdict=Verdict(kind=""))
+        by_axes = found or Report(metric=self._reader.name, verdict=Verdict(kind=""))
         verdict = by_axes.verdict
         axes = None if found is None else ComparedAxes(sentence=verdict.sentence, kind=verdict.kind, bad=found.bad)
         report = Report(
@@ -151,10 +144,10 @@ class _Compared:
             run=self._digest_of_rule(rule),
             good=self._chosen[0].name,
             bad=told.bad,
-            metric=self._reader.metric,
-            higher_is_better=self._reader.sign > 0,
-            percent=self._bounded,
-            unit=UNITS.get(self._reader.metric),
+            metric=self._reader.name,
+            higher_is_better=self._reader.metric.higher_is_better,
+            percent=self._reader.metric.is_share,
+            unit=self._reader.metric.own_unit,
             tolerance=rule.tolerance,
             axes=by_axes.axes,
             design=by_axes.design,
@@ -186,21 +179,21 @@ class _Compared:
 
     def _tolerance(self, given: float | None) -> tuple[float, list[str]]:
         if given is not None:
-            wrong = objection(given, self._reader.metric, lowest=0.0, highest=1.0) if self._bounded else None
+            wrong = objection(given, self._reader.name, lowest=0.0, highest=1.0) if self._reader.metric.is_share else None
             if wrong is not None:
                 raise InputError(f"cannot compare: {wrong}")
             return given, []
-        if self._bounded:
+        if self._reader.metric.is_share:
             return DEFAULT, []
         scores = self._sides[0].scores[0]
         value = relative(scores[~np.isnan(scores)])
-        return value, [relative_note(value, UNITS.get(self._reader.metric))]
+        return value, [relative_note(value, self._reader.metric.own_unit)]
 
     def _reported_pair(
         self, i: int, tests: PairedTests, verdict: PairedVerdict, rule: EquivalenceRule, *, told: bool
     ) -> ReportedPair:
-        side, sign = self._sides[i], self._reader.sign
-        names = [name for name in self._found.score_names() if name != self._reader.metric]
+        side, metric = self._sides[i], self._reader.metric
+        names = [name for name in self._found.score_names() if name != self._reader.name]
         segments = side.segments(self._segment, rule, self._seed) if told or self._segment else []
         missing = side.missing()
         return ReportedPair(
@@ -208,7 +201,7 @@ class _Compared:
             kind=verdict.kind,
             reason=verdict.reason,
             p_adjusted=verdict.p_adjusted,
-            loss=_pair_loss(tests, sign),
+            loss=_pair_loss(tests, metric),
             equivalence=EquivalenceTest(interval=tests.narrow, p_no_worse=tests.p_no_worse, p_no_better=tests.p_no_better),
             sees=tests.sees,
             queries_needed=tests.queries_to_see(rule.tolerance),
@@ -221,7 +214,7 @@ class _Compared:
             differs=tuple(read(RecordedDifference, each) for each in differing_settings(self._chosen[0], self._chosen[i + 1])),
             flips=tuple(side.flips()),
             side_metrics=tuple(side.side_metrics(names)),
-            segments=tuple(reported_segment(s, sign=sign, is_share=self._bounded) for s in segments),
+            segments=tuple(reported_segment(s, metric) for s in segments),
         )
 
     def _attributed_report(self, rule: EquivalenceRule) -> Report | None:
@@ -230,11 +223,11 @@ class _Compared:
         if grid is None or len(grid.levels) < 2:
             return None
         found = attribute(
-            list(grid_rows(grid, self._chosen, self._pairs, lambda row: row.scores.get(reader.metric))),
+            list(grid_rows(grid, self._chosen, self._pairs, lambda row: row.scores.get(reader.name))),
             axes=grid.levels,
             cluster="cluster",
-            metric=reader.metric,
-            higher_is_better=reader.sign > 0,
+            metric=reader.name,
+            higher_is_better=reader.metric.higher_is_better,
             tolerance=rule.tolerance,
             alpha=rule.alpha,
             incomplete="keep",
@@ -257,7 +250,7 @@ class _Compared:
             failed=sum(row.failed for row in c.rows),
             unscored=len(groups) - value.n,
             value=value.value,
-            interval=turned_ends(value.interval),
+            interval=finite(value.interval),
         )
 
     def _log_block(self) -> LogBlock:
@@ -278,7 +271,7 @@ class _Compared:
         scores = [[None if np.isnan(x) else float(x) for side in pair.scores for x in side] for pair in self._sides]
         names = [c.name for c in self._chosen]
         return digest(
-            {"metric": self._reader.metric, "tolerance": rule.tolerance, "alpha": rule.alpha, "names": names, "scores": scores}
+            {"metric": self._reader.name, "tolerance": rule.tolerance, "alpha": rule.alpha, "names": names, "scores": scores}
         )[:16]
 
     # -- warnings ------------------------------------------------------------------------------------------------------
@@ -300,16 +293,16 @@ class _Compared:
             yield f"{max(several)} questions were answered several times by one configuration: their mean counts"
 
 
-def _pair_loss(tests: PairedTests, sign: float) -> MeasuredLoss:
+def _pair_loss(tests: PairedTests, metric: Metric) -> MeasuredLoss:
     return MeasuredLoss(
         estimate=tests.loss.value,
         interval=tests.loss.interval,
         n=tests.loss.n,
         method=tests.loss.method,
         bounds=None if tests.bounds is None else tests.bounds.interval,
-        good=turned(tests.good, sign),
+        good=metric.value(tests.good),
         good_interval=None,
-        bad=turned(tests.bad, sign),
+        bad=metric.value(tests.bad),
         bad_interval=None,
     )
 

@@ -22,14 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import sign_of
 from bisect_ai.attribution.questions.drift import DriftFinding, DriftRule, is_loss, mean_loss
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, TargetFailure
 from bisect_ai.facts.drift_reference import FEWEST, DriftReference, drift_reference, said_now
 from bisect_ai.facts.onset_facts import deploys_of, onset_block
-from bisect_ai.facts.report_view import SCHEMA, estimate_fields, told_report, turned, turned_ends
+from bisect_ai.facts.report_view import SCHEMA, estimate_fields, told_report
 from bisect_ai.facts.sessions import Progress, keep_report, result_of, store_of, watched
 from bisect_ai.queries.live_scores import DeployEvent, Wanted, read_scored
 from bisect_ai.release.load import Release
@@ -45,6 +44,7 @@ from bisect_ai.runs.prepare import started
 from bisect_ai.runs.prepared import Anew, Prepared
 from bisect_ai.runs.question import DriftQuestion
 from bisect_ai.runs.study import Study
+from bisect_ai.scoring.metric import Metric, finite
 from bisect_ai.store.trial_store import Store
 
 # The chance that any segment is said to have sunk though none has; shared evenly by all of them.
@@ -134,7 +134,7 @@ def pinned_scores(
     except TargetFailure as error:
         return _unknown(prepared.good, f"it gave no answers: {error}"), None
     assert isinstance(ran.finding, DriftFinding)
-    return _compared(prepared.good, found, ran.finding, rule, sign=prepared.metric.sign), ran
+    return _compared(prepared, found, ran.finding, rule), ran
 
 
 def _unknown(release: Release, why: str) -> PinnedScores:
@@ -146,18 +146,18 @@ def _twin(release: Release) -> Release:
     return replace(release, name=f"{release.name}, pinned", axes=axes, digest=digest(dict(axes)), pinned={})
 
 
-def _compared(release: Release, found: DriftFinding, other: DriftFinding, rule: DriftRule, *, sign: float) -> PinnedScores:
+def _compared(prepared: Prepared, found: DriftFinding, other: DriftFinding, rule: DriftRule) -> PinnedScores:
     """The twin's scores less the release's, query by query."""
     lost = dict(zip(found.queries, found.differences, strict=True))
     kept = [(lost[query], moved) for query, moved in zip(other.queries, other.differences, strict=True) if query in lost]
     back = mean_loss(np.array([drifted - moved for drifted, moved in kept]), rule.alpha)
     total = float(np.mean([drifted for drifted, _ in kept])) if kept else 0.0
     return PinnedScores(
-        axes=tuple(release.pinned),
-        value=turned(other.now.value, sign),
+        axes=tuple(prepared.good.pinned),
+        value=prepared.metric.value(other.now.value),
         queries=back.n,
         back=back.value,
-        interval=turned_ends(back.interval),
+        interval=finite(back.interval),
         share=None if back.value is None or total <= 0 else back.value / total,
     )
 
@@ -172,8 +172,7 @@ def _onset(prepared: Prepared, deploys: Sequence[DeployEvent], *, queries: Any, 
         log, _ = read_scored(source, wanted, settings=prepared.config.log.settings(0), folder=folder)
     except BisectError:
         return None
-    up = prepared.metric.higher_is_better
-    return onset_block(log.answers, deploys, alpha=prepared.config.alpha, higher_is_better=up) if log.timed else None
+    return onset_block(log.answers, deploys, alpha=prepared.config.alpha, metric=prepared.metric) if log.timed else None
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
@@ -194,14 +193,14 @@ def _report(
         bad=prepared.good.name,
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
-        percent=metric.bounded == (0, 1),
+        percent=metric.is_share,
         unit=metric.unit or None,
         alpha=rule.alpha,
         level=round(100 * (1 - 2 * rule.alpha), 6),
         drift=_block(outcomes, found, rule, reference).model_copy(update={"pinned": pinned[0] if pinned else None}),
         onset=onset,
         verdict=_verdict(found, rule, reference, outcomes),
-        loss=_loss(found, metric.higher_is_better),
+        loss=_loss(found, metric),
         warnings=tuple(outcomes.warnings),
         decision=_RULE.format(source=reference.source, bound=found.bound, alpha=rule.alpha, detect=rule.detect, miss=rule.miss),
         usage=_usage([outcomes, *filter(None, pinned[1:] if pinned else ())]),
@@ -244,9 +243,8 @@ def _block(outcomes: Outcomes, found: DriftFinding, rule: DriftRule, reference: 
     )
 
 
-def _loss(found: DriftFinding, up: bool) -> MeasuredLoss:
-    sign = sign_of(up)
-    good, bad = turned(found.then.value, sign), turned(found.now.value, sign)
+def _loss(found: DriftFinding, metric: Metric) -> MeasuredLoss:
+    good, bad = metric.value(found.then.value), metric.value(found.now.value)
     return MeasuredLoss(**estimate_fields(found.loss), good=good, bad=bad)
 
 
@@ -291,6 +289,6 @@ def _segments(found: DriftFinding, prepared: Prepared) -> Iterator[SegmentLoss]:
                 level=name,
                 answers=loss.n,
                 loss=loss.value,
-                interval=turned_ends(loss.interval),
+                interval=finite(loss.interval),
                 proved=is_loss(np.array(inside[name]), SURE / len(inside)),
             )

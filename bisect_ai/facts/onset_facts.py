@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints, sign_of
+from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.questions.canary_looks import Answers
 from bisect_ai.attribution.stats.change_points import OnsetFinding, find_onset
 from bisect_ai.canonical import digest
@@ -31,6 +31,7 @@ from bisect_ai.report.watch_report import watch_sentence
 from bisect_ai.report.watch_values import NearDeploy, OnsetBlock
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Spending
+from bisect_ai.scoring.metric import Metric
 
 # Deploys inside the interval that are told.
 MOST_DEPLOYS = 8
@@ -58,13 +59,13 @@ def answer_clusters(answers: Sequence[ScoredAnswer]) -> Ints | None:
 
 
 def onset_block(
-    answers: Sequence[ScoredAnswer], deploys: Sequence[DeployEvent], *, alpha: float, higher_is_better: bool
+    answers: Sequence[ScoredAnswer], deploys: Sequence[DeployEvent], *, alpha: float, metric: Metric
 ) -> OnsetBlock | None:
     """The onset of a loss among answers in the order of time; None where too few have a score."""
     scored = [answer for answer in answers if answer.score is not None]
     scores, at = np.array([answer.score or 0.0 for answer in scored]), [answer.at for answer in scored]
     series = ScoreSeries(scores, at, answer_clusters(scored))
-    return onset_of(series, deploys, alpha=alpha, sign=sign_of(higher_is_better))
+    return onset_of(series, deploys, alpha=alpha, metric=metric)
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,20 @@ class ScoreSeries:
     clusters: Ints | None = None
 
 
-def onset_of(series: ScoreSeries, deploys: Sequence[DeployEvent], *, alpha: float, sign: float = 1.0) -> OnsetBlock | None:
-    """The onset of a loss in a series; `sign` -1 where lower is better. None where there are too few."""
-    found = find_onset(sign * series.scores, series.clusters)
+def onset_of(series: ScoreSeries, deploys: Sequence[DeployEvent], *, alpha: float, metric: Metric) -> OnsetBlock | None:
+    """The onset of a loss in a series. None where there are too few scores."""
+    found = find_onset(metric.sign * series.scores, series.clusters)
     if found is None:
         return None
     told = math.exp(min(found.evidence, math.log(MOST_EVIDENCE)))
     block = OnsetBlock(kind="steady", evidence=told, bound=1 / alpha, answers=found.n, events=len(deploys))
     if found.evidence < math.log(1 / alpha):
         return block
-    return _onset_block(block, found, series.at, deploys, sign)
+    return _onset_block(block, found, series.at, deploys, metric)
 
 
 def _onset_block(
-    block: OnsetBlock, found: OnsetFinding, at: Sequence[int | None], deploys: Sequence[DeployEvent], sign: float
+    block: OnsetBlock, found: OnsetFinding, at: Sequence[int | None], deploys: Sequence[DeployEvent], metric: Metric
 ) -> OnsetBlock:
     """The onset in places and times. It lies after the last good answer, so its interval begins there."""
     since, until = at[max(found.low - 1, 0)], at[found.high if found.high < len(at) else -1]
@@ -106,8 +107,8 @@ def _onset_block(
         at=told_time(first) if first is not None else None,
         since=told_time(since) if since is not None and timed else None,
         until=told_time(until) if until is not None and timed else None,
-        before=sign * found.before,
-        after=sign * found.after,
+        before=metric.value(found.before),
+        after=metric.value(found.after),
         deploys=_near_deploys(deploys, since, until) if since is not None and until is not None else (),
         events=len(deploys),
     )
@@ -147,7 +148,7 @@ def since_when(
     own = np.flatnonzero(known & ~base)
     clusters = None if answers.cluster is None else answers.cluster[own]
     series = ScoreSeries((answers.score - expected + level)[own], [at[place] for place in own.tolist()], clusters)
-    found = onset_of(series, deploys, alpha=alpha)
+    found = onset_of(series, deploys, alpha=alpha, metric=Metric())
     return found if found is not None and found.kind == "onset" else None
 
 
@@ -174,7 +175,7 @@ def onset(
     alpha, options, higher_is_better = said.alpha, said.log, said.higher_is_better is not False
     read, name = read_scored(log, Wanted(release, None, metric), settings=options.settings(0), folder=Path.cwd())
     deploys = deploys_of(events, Path.cwd(), repository=None if repository is None else Path(repository))
-    block = onset_block(read.answers, deploys, alpha=alpha, higher_is_better=higher_is_better)
+    block = onset_block(read.answers, deploys, alpha=alpha, metric=Metric(higher_is_better=higher_is_better))
     if block is None:
         raise QueryError(f"too few answers with a score {name!r} to see an onset: it takes 40 at least")
     report = Report(

@@ -16,11 +16,12 @@ from bisect_ai.attribution.stats.inference import ScoreTable, estimate, paired_t
 from bisect_ai.attribution.stats.missing import bound_loss
 from bisect_ai.errors import QueryError
 from bisect_ai.facts.segment_facts import conditions
-from bisect_ai.queries.pairing import QUESTION, SAMPLE, TASK, VARS, Pairs, ResultRow
+from bisect_ai.queries.pairing import QUESTION, SAMPLE, TASK, VARS, Configuration, Pairs, ResultRow
 from bisect_ai.queries.query import Query
 from bisect_ai.queries.record_accounting import clusters_of
 from bisect_ai.queries.result_files import LOWER_IS_BETTER, UNITS
 from bisect_ai.report.measured_values import FlippedSide, ScoredFlip, SideMetric
+from bisect_ai.scoring.metric import Metric
 
 MissingScores = Literal["unscored", "failed"]
 # The part of the pairs in which a column must agree to be a fact about the question, not about the answer.
@@ -31,28 +32,27 @@ NO_FACTS = ("epoch", "testIdx", "promptIdx", "failureReason", "at", "run_at", "r
 
 @dataclass(frozen=True)
 class ScoreReader:
-    """How the score that decides is read: its name, its direction, and what a row without one counts as."""
+    """How the score that decides is read: its name, what it means, and what a row without one counts as."""
 
-    metric: str
-    sign: float
+    name: str
+    metric: Metric
     missing: MissingScores
-    lowest: float
-    # The ends of the oriented scores, as seen.
-    highest: float
+    # The lowest and the highest oriented score there can be.
+    ends: tuple[float, float]
+
+    @classmethod
+    def of(cls, chosen: Sequence[Configuration], name: str, metric: Metric, missing: MissingScores) -> ScoreReader:
+        """The reader of a score that some rows of the configurations have."""
+        seen = np.array([row.scores[name] for c in chosen for row in c.rows if name in row.scores], float)
+        oriented = metric.sign * seen
+        return cls(name, metric.as_seen(seen), missing, score_ends(None, float(oriented.min()), float(oriented.max())))
 
     def value(self, rows: Sequence[ResultRow]) -> float:
         """The oriented mean over a question's rows; NaN: none has a score."""
-        known = [self.sign * row.scores[self.metric] for row in rows if self.metric in row.scores]
+        known = [self.metric.sign * row.scores[self.name] for row in rows if self.name in row.scores]
         if self.missing == "failed":
-            known += [
-                score_ends(None, self.lowest, self.highest)[0] for row in rows if row.failed and self.metric not in row.scores
-            ]
+            known += [self.ends[0] for row in rows if row.failed and self.name not in row.scores]
         return float(np.mean(known)) if known else np.nan
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The lowest and the highest oriented score there can be."""
-        return score_ends(None, self.lowest, self.highest)
 
 
 @dataclass(frozen=True)
@@ -150,15 +150,14 @@ class PairOfSides:
 
     def _flip_of(self, i: int) -> ScoredFlip:
         good, bad = (side[i] for side in self.scores)
-        sign = self.reader.sign
-        first = self.good[i][0]
+        first, metric = self.good[i][0], self.reader.metric
         return ScoredFlip(
             query=_query_name(self.way, self.keys[i], first),
             input=first.question,
             reference=first.reference,
             change=round(float(bad - good), 10),
-            good=FlippedSide(score=float(sign * good), text=first.output),
-            bad=FlippedSide(score=float(sign * bad), text=self.bad[i][0].output),
+            good=FlippedSide(score=metric.value(float(good)), text=first.output),
+            bad=FlippedSide(score=metric.value(float(bad)), text=self.bad[i][0].output),
         )
 
     def segments(self, column: str | None, rule: EquivalenceRule, seed: int) -> list[Segment]:
@@ -187,7 +186,7 @@ class PairOfSides:
 def side_value(rows: Mapping[str, Sequence[ResultRow]], reader: ScoreReader) -> Estimate:
     """The mean over a configuration's own questions, in the metric's units, with its interval."""
     values = np.array([reader.value(each) for each in rows.values()], float)
-    known = reader.sign * values[~np.isnan(values)]
+    known = reader.metric.sign * values[~np.isnan(values)]
     if len(known) < 2:
         return Estimate(float(known[0]) if len(known) else None, None, len(known), "mean: too few scores for an interval")
     table = ScoreTable(known[:, None], np.ones(len(known)), np.arange(len(known)), float("inf"))

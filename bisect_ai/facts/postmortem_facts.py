@@ -20,6 +20,7 @@ from bisect_ai.config import Config
 from bisect_ai.errors import BisectError
 from bisect_ai.facts.blast_radius import as_csv, as_jsonl, blast_radius
 from bisect_ai.facts.onset_facts import ScoreSeries, onset_of
+from bisect_ai.facts.report_view import metric_of_report
 from bisect_ai.facts.saved_runs import finished_run, first_scores, stored_trials
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.queries.load_log import load_queries
@@ -200,7 +201,7 @@ def _onset_events(report: Report, files: Files) -> list[TimelineEvent]:
     known = [(at, q.scores[report.metric]) for q in queries if report.metric in q.scores and (at := microseconds(q.get("at")))]
     known.sort()
     series = ScoreSeries(np.array([score for _, score in known], float), [at for at, _ in known])
-    found = onset_of(series, (), alpha=0.05, sign=report.sign)
+    found = onset_of(series, (), alpha=0.05, metric=metric_of_report(report))
     if found is None or found.kind != "onset":
         return []
     return [

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.attribution.problem import sign_of
 from bisect_ai.canonical import plain
 from bisect_ai.config import FILE, heed_secrets_of
 from bisect_ai.errors import BisectError, ConfigError, InputError, TargetFailure
+from bisect_ai.facts.report_view import metric_of_report
 from bisect_ai.facts.saved_runs import kin_of, read_run, stored_trials
 from bisect_ai.provider.redaction import describe, redact_all
 from bisect_ai.provider.transport import close_connections
@@ -34,6 +34,7 @@ from bisect_ai.report.report_values import Report
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepare import prepare, releases_of_run, settle
 from bisect_ai.runs.prepared import Prepared
+from bisect_ai.scoring.metric import Metric
 from bisect_ai.scoring.scorer import score_answer
 from bisect_ai.store.artefacts import write_new_files
 from bisect_ai.targets.answer import Answer, as_answer
@@ -60,7 +61,7 @@ class SuiteQueries:
 
 def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path, log: str | None = None) -> str:
     """Write the suite of a stored run into `folder`, which is made; says what was done. Raises `InputError`, `StoreError`."""
-    found, chosen, sign = _chosen(run, store)
+    found, chosen, metric = _chosen(run, store)
     queries = _logged(config, log, releases_of_run(read_run(store, found).settings, config))
     cases = [*_cases("broken", chosen.broken, queries), *_cases("control", chosen.controls, queries)]
     if not any(case["kind"] == "broken" for case in cases):
@@ -69,7 +70,7 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"cannot write the regression suite to {folder}: it is no empty folder; name another with --suite")
-    settings = {"config": os.path.relpath(config.resolve(), folder.resolve()), "higher_is_better": sign > 0}
+    settings = {"config": os.path.relpath(config.resolve(), folder.resolve()), "higher_is_better": metric.higher_is_better}
     cases = redact_all(cases)
     files = {
         "cases.json": json.dumps({**settings, "cases": cases}, indent=1, ensure_ascii=True) + "\n",
@@ -80,31 +81,31 @@ def write_suite(kind: str, run: str, *, store: Path, config: Path, folder: Path,
     return f"wrote {broken} broken queries and {len(cases) - broken} controls to {folder}"
 
 
-def _chosen(run: str, store: Path) -> tuple[str, SuiteQueries, float]:
+def _chosen(run: str, store: Path) -> tuple[str, SuiteQueries, Metric]:
     stored = read_run(store, run)
     found, runs, report = stored.run, stored.runs, read(Report, stored.report)
     if not report.percent:
         raise InputError(
             f"cannot write a regression suite of run {found}: its metric {report.metric} is no score between 0 and 1"
         )
-    sign = report.sign
+    metric = metric_of_report(report)
     guilty = {axis for cause in report.verdict.causes for axis in cause.axes} or set(runs[found]["axes"])
     trials = [trial for name in kin_of(found, runs) for trial in stored_trials(store, name, runs[name])]
-    chosen = chosen_queries(trials, guilty, metric=report.metric, sign=sign)
+    chosen = chosen_queries(trials, guilty, name=report.metric, metric=metric)
     if not chosen.broken:
         raise InputError(f"cannot write a regression suite of run {found}: no query broke for sure in it")
-    return found, chosen, sign
+    return found, chosen, metric
 
 
-def chosen_queries(trials: Iterable[Observation], guilty: set[str], *, metric: str, sign: float) -> SuiteQueries:
+def chosen_queries(trials: Iterable[Observation], guilty: set[str], *, name: str, metric: Metric) -> SuiteQueries:
     """Confirmed broken queries, those asked most first, and controls likewise."""
     with_, without, other = (defaultdict[str, list[bool]](list) for _ in range(3))
     for trial in trials:
-        score = trial.score(metric)
+        score = trial.score(name)
         if score is None:
             continue
         side = with_ if guilty <= set(trial.bad_axes) else other if guilty & set(trial.bad_axes) else without
-        side[trial.query].append(sign * (score - MIDDLE) > 0)
+        side[trial.query].append(_is_right(score, metric))
     both = [query for query in with_ if query in without]
     broken = [q for q in both if all(without[q]) and not any(with_[q]) and len(without[q]) + len(with_[q]) >= CONFIRMED]
     controls = [q for q in both if all(without[q]) and all(with_[q]) and all(other[q])]
@@ -182,8 +183,13 @@ def cases_pass(folder: Path, numbers: Sequence[int] | None = None) -> list[bool]
     queries = [case["query"] for case in suite["cases"]]
     asked = queries if numbers is None else [queries[number] for number in numbers]
     config = os.environ.get("BISECT_CONFIG") or folder / suite["config"]
-    sign = sign_of(suite["higher_is_better"])
-    return [sign * (score - MIDDLE) > 0 for score in case_scores(config, asked, release=_named_release())]
+    metric = Metric(higher_is_better=suite["higher_is_better"])
+    return [_is_right(score, metric) for score in case_scores(config, asked, release=_named_release())]
+
+
+def _is_right(score: float, metric: Metric) -> bool:
+    """Whether a share lies on the better side of the middle."""
+    return metric.sign * (score - MIDDLE) > 0
 
 
 def _named_release() -> str | None:

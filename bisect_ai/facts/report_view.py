@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
@@ -36,8 +37,9 @@ from bisect_ai.report.report_values import (
     RunUsage,
     Verdict,
 )
-from bisect_ai.report.value_types import Ends, ReportedEstimate, Value
+from bisect_ai.report.value_types import ReportedEstimate, Value
 from bisect_ai.report.verdict_sentence import verdict_sentence
+from bisect_ai.scoring.metric import Metric, finite
 
 SCHEMA = "bisect-ai/report@1"
 # What a command costs that reads files only.
@@ -71,15 +73,16 @@ class Facts:
     # What takes the rollback's files back in git.
     command: str | None = None
 
-    @property
-    def sign(self) -> float:
-        """Turns values back to the metric."""
-        return self.report.sign
+    @cached_property
+    def metric(self) -> Metric:
+        """What the values mean."""
+        return metric_of_report(self.report)
 
-    @property
-    def is_share(self) -> bool:
-        """Whether the metric's values lie between 0 and 1."""
-        return bool(self.report.percent)
+
+def metric_of_report(report: Report) -> Metric:
+    """What the values of a report mean."""
+    up = report.higher_is_better is not False
+    return Metric(higher_is_better=up, unit=report.unit or "", seen_as_share=bool(report.percent))
 
 
 def build(facts: Facts) -> Report:
@@ -92,9 +95,9 @@ def build(facts: Facts) -> Report:
         "loss": _measured_loss(facts),
         "effects": tuple(map(_reported_effect, found.effects)),
         "cells": tuple(_reported_cell(c, facts, missing) for c in found.cells),
-        "segments": tuple(reported_segment(s, sign=facts.sign, is_share=facts.is_share) for s in facts.segments),
+        "segments": tuple(reported_segment(s, facts.metric) for s in facts.segments),
         "warnings": (*found.notes, *report.warnings),
-        "drill": _drill(facts),
+        "drill": facts.drill,
     }
     return with_all_fields(report).model_copy(update=told)
 
@@ -149,7 +152,7 @@ def _named_cause(cause: Cause, facts: Facts) -> NamedCause:
         axes=cause.axes,
         mode=cause.mode,
         share=cause.share.value,
-        interval=turned_ends(cause.share.interval),
+        interval=finite(cause.share.interval),
         method=cause.share.method,
         failing=None if cause.failing is None else _failing_shares(cause.failing),
         beside=tuple(_measured_beside(cause, facts)),
@@ -203,15 +206,15 @@ def _home_cause(change: NamedChange, causes: Sequence[tuple[str, ...]]) -> tuple
 
 def _measured_rollback(rollback: Rollback, facts: Facts) -> MeasuredRollback:
     """The axes to revert, and under `changes` and `finer` a finer rollback when one was measured and restores enough."""
-    finer = _finer(facts)
+    finer = None if facts.drill is None else facts.drill.rollback
     if finer is not None and not finer.enough:
         finer = None
     return MeasuredRollback(
         axes=rollback.axes,
-        value=turned(rollback.value.value, facts.sign),
-        interval=_ends_of_mean(rollback.value.interval, facts),
+        value=facts.metric.value(rollback.value.value),
+        interval=facts.metric.mean_ends(rollback.value.interval),
         restores=rollback.restores,
-        restores_interval=turned_ends(rollback.interval),
+        restores_interval=finite(rollback.interval),
         along=rollback.along,
         changes=() if finer is None else finer.changes,
         finer=None if finer is None else _without_changes(finer),
@@ -231,20 +234,6 @@ def _without_changes(finer: FinerRollback) -> FinerRollback:
     )
 
 
-def _drill(facts: Facts) -> DrillBlock | None:
-    if facts.drill is None:
-        return None
-    return facts.drill.model_copy(update={"rollback": _finer(facts)})
-
-
-def _finer(facts: Facts) -> FinerRollback | None:
-    """The measured rollback of changes; a share has no values outside 0 and 1."""
-    if facts.drill is None or facts.drill.rollback is None:
-        return None
-    found = facts.drill.rollback
-    return found.model_copy(update={"interval": _ends_inside(found.interval, 0.0, facts.is_share)})
-
-
 def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterator[NamedChange]:
     """The change of a guilty axis that has just one: there is nothing left to tell apart in it."""
     for axis in axes:
@@ -254,14 +243,14 @@ def _only_changes(axes: Iterable[str], changes: Sequence[NamedChange]) -> Iterat
 
 
 def _measured_loss(facts: Facts) -> MeasuredLoss:
-    found, loss = facts.attribution, facts.attribution.loss
+    found, loss, metric = facts.attribution, facts.attribution.loss, facts.metric
     return MeasuredLoss(
-        **estimate_fields(loss, is_share=facts.is_share),
-        bounds=_difference_ends(loss.bounds, facts.is_share),
-        good=turned(found.good.value, facts.sign),
-        good_interval=_ends_of_mean(found.good.interval, facts),
-        bad=turned(found.bad.value, facts.sign),
-        bad_interval=_ends_of_mean(found.bad.interval, facts),
+        **estimate_fields(loss, metric),
+        bounds=metric.loss_ends(loss.bounds),
+        good=metric.value(found.good.value),
+        good_interval=metric.mean_ends(found.good.interval),
+        bad=metric.value(found.bad.value),
+        bad_interval=metric.mean_ends(found.bad.interval),
         logged=facts.logged,
         drift=_estimate_if_known(facts.drift),
         parts=None if facts.parts is None else _loss_parts(facts.parts),
@@ -293,17 +282,17 @@ def _reported_effect(effect: Effect) -> ReportedEffect:
     )
 
 
-def reported_segment(segment: Segment, *, sign: float, is_share: bool) -> ReportedSegment:
-    """A segment with its values in the metric's units and its loss in points; `is_share`: of a metric between 0 and 1."""
+def reported_segment(segment: Segment, metric: Metric) -> ReportedSegment:
+    """A segment with its values in the metric's units and its loss in points."""
     return ReportedSegment(
         name=segment.name,
         found_by=segment.found_by,
         where=dict(segment.where),
         share=segment.share,
-        good=turned(segment.good, sign),
-        bad=turned(segment.bad, sign),
+        good=metric.value(segment.good),
+        bad=metric.value(segment.bad),
         loss=segment.loss.value,
-        interval=_difference_ends(segment.loss.interval, is_share),
+        interval=metric.loss_ends(segment.loss.interval),
         n=segment.loss.n,
         p_adjusted=segment.p_adjusted,
         method=segment.loss.method,
@@ -315,8 +304,8 @@ def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...
     missing = misses.get(bad, 0)
     return ReportedCell(
         bad_axes=bad,
-        value=turned(cell.estimate.value, facts.sign),
-        interval=_ends_of_mean(cell.estimate.interval, facts),
+        value=facts.metric.value(cell.estimate.value),
+        interval=facts.metric.mean_ends(cell.estimate.interval),
         n=cell.estimate.n,
         method=cell.estimate.method,
         trials=cell.trials,
@@ -327,51 +316,19 @@ def _reported_cell(cell: CellValue, facts: Facts, misses: Mapping[tuple[str, ...
     )
 
 
-def estimate_fields(difference: Estimate, *, is_share: bool = False) -> dict[str, Any]:
+def estimate_fields(difference: Estimate, metric: Metric | None = None) -> dict[str, Any]:
     """A difference of scores as the fields of what reports it: estimate, interval, n, method; two shares differ by 1 at most."""
-    ends = _difference_ends(difference.interval, is_share)
+    ends = finite(difference.interval) if metric is None else metric.loss_ends(difference.interval)
     return {"estimate": difference.value, "interval": ends, "n": difference.n, "method": difference.method}
 
 
-def reported_estimate(estimate: Estimate, sign: float = 1.0, *, is_share: bool = False) -> ReportedEstimate:
-    """An estimate in oriented points, or turned to the metric's units; the mean of a share has no values outside 0 and 1."""
-    value, interval = turned(estimate.value, sign), _ends_inside(turned_ends(estimate.interval, sign), 0.0, is_share)
-    return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)
+def reported_estimate(estimate: Estimate) -> ReportedEstimate:
+    """An estimate in oriented points."""
+    return ReportedEstimate(**estimate_fields(estimate))
 
 
 def _estimate_if_known(estimate: Estimate | None) -> ReportedEstimate | None:
     return None if estimate is None else reported_estimate(estimate)
-
-
-# -- intervals -------------------------------------------------------------------------------------------------------
-def _ends_of_mean(interval: tuple[float, float] | None, facts: Facts) -> Ends | None:
-    """The interval of a mean score in the metric's units; a share has no values outside 0 and 1."""
-    return _ends_inside(turned_ends(interval, facts.sign), 0.0, facts.is_share)
-
-
-def _difference_ends(interval: tuple[float, float] | None, is_share: bool) -> Ends | None:
-    """The interval of a loss; two shares differ by 1 at most."""
-    return _ends_inside(turned_ends(interval), -1.0, is_share)
-
-
-def _ends_inside(ends: Ends | None, lowest: float, is_share: bool) -> Ends | None:
-    if ends is None or not is_share:
-        return ends
-    low, high = (min(max(end, lowest), 1.0) for end in ends)
-    return low, high
-
-
-def turned(value: float | None, sign: float) -> float | None:
-    """A value turned to the metric's direction; None: undefined."""
-    return None if value is None else sign * value
-
-
-def turned_ends(interval: tuple[float, float] | None, sign: float = 1.0) -> Ends | None:
-    """The same of an interval's ends; None also where one is not finite."""
-    if interval is None or not all(map(math.isfinite, interval)):
-        return None
-    low, high = (sign * float(end) for end in interval)
-    return (low, high) if sign > 0 else (high, low)
 
 
 # -- numbers as they are written -------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from bisect_ai.report.planning_values import HistoryRow, ShownAnswer, ShownCall
 from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, question_of
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs.observations import FinishedTrial, Observation, Observations
+from bisect_ai.scoring.metric import SHARE, Metric
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.recovery import Folder
 from bisect_ai.store.trial_records import Kept, scores_in
@@ -146,10 +147,12 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
     return found
 
 
-def scale_of_scores(scores: Mapping[str, FirstScores], *, is_share: bool, sign: float) -> tuple[float, float]:
+def scale_of_scores(scores: Mapping[str, FirstScores], metric: Metric) -> tuple[float, float]:
     """The ends of the oriented scores: 0 and 1 for a share (turned, where lower is better), else what 98 % of them span."""
     known = [score for pair in scores.values() for score in (pair.good, pair.bad) if score is not None]
-    low, high = sorted(sign * end for end in ((0.0, 1.0) if is_share or not known else np.quantile(known, [0.01, 0.99])))
+    low, high = sorted(
+        metric.sign * end for end in (SHARE if metric.is_share or not known else np.quantile(known, [0.01, 0.99]))
+    )
     return float(low), float(max(high, low + 1e-9))
 
 

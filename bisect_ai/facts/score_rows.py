@@ -18,6 +18,7 @@ from bisect_ai.config import LogOptions
 from bisect_ai.errors import InputError
 from bisect_ai.queries.pairing import MOST_AXES
 from bisect_ai.queries.score_columns import CodedColumn, ColumnSource, TakenColumns
+from bisect_ai.scoring.metric import Metric
 
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
 Incomplete = Literal["error", "drop", "keep"]
@@ -259,7 +260,7 @@ class CrossedScores:
     errors: Ints
 
 
-def crossed_scores(rows: ScoreRows, *, incomplete: Incomplete, missing: Missing, sign: float) -> CrossedScores:
+def crossed_scores(rows: ScoreRows, *, incomplete: Incomplete, missing: Missing, metric: Metric) -> CrossedScores:
     """The rows by query and cell, several of a query in a cell averaged."""
     shape = (rows.size, 1 << len(rows.axes))
     place = rows.query * shape[1] + rows.cell
@@ -273,11 +274,11 @@ def crossed_scores(rows: ScoreRows, *, incomplete: Incomplete, missing: Missing,
         known = np.bincount(place[has_score], minlength=counts.size).reshape(shape)
         total = _sums_by_place(place[has_score], rows.score[has_score], shape)
     del place
-    total *= sign
+    total *= metric.sign
     with np.errstate(invalid="ignore"):  # none of none is NaN
         counted = scores = total / known
         if missing == "failed" and known is not counts:
-            worst = score_ends(None, float(np.nanmin(sign * rows.score)), float(np.nanmax(sign * rows.score)))[0]
+            worst = score_ends(None, float(np.nanmin(metric.sign * rows.score)), float(np.nanmax(metric.sign * rows.score)))[0]
             counted = (total + worst * (counts - known)) / counts
     del total
     counted = _with_missing_filled(rows, counted, asked, incomplete)

@@ -67,10 +67,8 @@ def segments_of_run(outcomes: Outcomes, cells: Mapping[int, Scores] | None = Non
 def _paired_answers(outcomes: Outcomes, cells: Mapping[int, Scores] | None) -> tuple[list[int], Paired]:
     """The sampled queries with a score of good and of bad, and these scores, higher being better."""
     metric, sample, full = outcomes.prepared.metric, outcomes.prepared.sample, outcomes.prepared.problem.full
-    if cells is None:
-        known = outcomes.ledger.observations.paired_scores(full, metric.name, metric.sign)
-    else:
-        known = _counted_scores(outcomes, cells)
+    seen = outcomes.ledger.observations
+    known = seen.paired_scores(full, metric.name, metric) if cells is None else _counted_scores(outcomes, cells)
     rows, scores = list(known), np.array(list(known.values()), float).reshape(-1, 2)
     weights = np.array([sample.weights[i] for i in rows], float)
     return rows, Paired(scores[:, 0], scores[:, 1], weights, cluster_numbers(sample.clusters, rows))

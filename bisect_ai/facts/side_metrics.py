@@ -39,7 +39,7 @@ Column = Callable[[int], Floats]
 
 
 @dataclass(frozen=True)
-class Metric:
+class TrialValues:
     """A number of every trial, and what it means. `higher_is_better` None: neither."""
 
     name: str
@@ -59,39 +59,39 @@ def side_metrics(outcomes: Outcomes) -> list[SideMetric]:
     return [row.model_copy(update={"effects": parts}) for (_, row), parts in zip(kept, effects, strict=True)]
 
 
-def _side_metrics_of(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
+def _side_metrics_of(outcomes: Outcomes, trials: _Trials) -> Iterator[TrialValues]:
     prepared, table = outcomes.prepared, outcomes.ledger.observations
     for scorer in prepared.scorers.values():
         if scorer.name != prepared.metric.name:
-            yield Metric(scorer.name, scorer.unit, scorer.higher_is_better, trials.of(table.scored(scorer.name)))
+            yield TrialValues(scorer.name, scorer.unit, scorer.higher_is_better, trials.of(table.scored(scorer.name)))
     for metric in _built_in(outcomes, trials):
         if metric.name not in prepared.scorers:
             yield metric
     failed = (table.erred & ~table.missed) | table.refused
-    yield Metric("failed", "share", False, trials.of(failed.astype(float)))
+    yield TrialValues("failed", "share", False, trials.of(failed.astype(float)))
     lost = 0.0 if prepared.metric.higher_is_better else np.nan
     with_failures = np.where(table.erred & ~table.missed, lost, table.scored(prepared.metric.name))
-    yield Metric(f"{prepared.metric.name}, failures count as 0", "", True, trials.of(with_failures))
+    yield TrialValues(f"{prepared.metric.name}, failures count as 0", "", True, trials.of(with_failures))
 
 
-def _built_in(outcomes: Outcomes, trials: _Trials) -> Iterator[Metric]:
+def _built_in(outcomes: Outcomes, trials: _Trials) -> Iterator[TrialValues]:
     texts, table = _Texts(outcomes, trials), outcomes.ledger.observations
-    yield Metric("length", "characters", None, texts.of("length"))
-    yield Metric("refusal", "share", False, texts.of("refusal"))
+    yield TrialValues("length", "characters", None, texts.of("length"))
+    yield TrialValues("refusal", "share", False, texts.of("refusal"))
     if texts.mostly_json():
-        yield Metric("valid JSON", "share", True, texts.of("json"))
+        yield TrialValues("valid JSON", "share", True, texts.of("json"))
     idle = table.erred | table.logged
     usd, tokens, requests = (
         np.array(table.usd),
         np.array(table.tokens_in) + np.array(table.tokens_out),
         np.array(table.attempts),
     )
-    yield Metric("cost", "USD", False, trials.of(np.where(idle | (usd == 0), np.nan, usd)))
-    yield Metric("latency", "seconds", False, trials.of(np.where(idle, np.nan, np.array(table.latencies))))
-    yield Metric("tokens", "tokens", False, trials.of(np.where(idle | (tokens == 0), np.nan, tokens)))
-    yield Metric("requests", "requests", False, trials.of(np.where(table.logged | (requests < 1), np.nan, requests)))
+    yield TrialValues("cost", "USD", False, trials.of(np.where(idle | (usd == 0), np.nan, usd)))
+    yield TrialValues("latency", "seconds", False, trials.of(np.where(idle, np.nan, np.array(table.latencies))))
+    yield TrialValues("tokens", "tokens", False, trials.of(np.where(idle | (tokens == 0), np.nan, tokens)))
+    yield TrialValues("requests", "requests", False, trials.of(np.where(table.logged | (requests < 1), np.nan, requests)))
     for tool in texts.tools():
-        yield Metric(f"calls of {tool}", "calls", None, texts.of(f"tool {tool}"))
+        yield TrialValues(f"calls of {tool}", "calls", None, texts.of(f"tool {tool}"))
 
 
 class _Trials:
@@ -194,7 +194,7 @@ class Part:
     moved: bool
 
 
-def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:
+def _row(outcomes: Outcomes, metric: TrialValues) -> SideMetric | None:
     problem = outcomes.prepared.problem
     good, bad = (metric.column(cell) for cell in (0, problem.full))
     if np.isnan(good).all() or np.isnan(bad).all():
@@ -220,7 +220,7 @@ def _row(outcomes: Outcomes, metric: Metric) -> SideMetric | None:
 
 
 # -- by axis -----------------------------------------------------------------------------------------------------------
-def _attributed_rows(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Trials) -> Iterator[tuple[SideEffect, ...]]:
+def _attributed_rows(outcomes: Outcomes, metrics: Sequence[TrialValues], trials: _Trials) -> Iterator[tuple[SideEffect, ...]]:
     """For each metric a row for each axis, with p-values adjusted over all axes and metrics (Holm 1979).
 
     A part in which no query differs could not have been rejected, so it takes no share of the error (Tarone 1990).
@@ -232,7 +232,7 @@ def _attributed_rows(outcomes: Outcomes, metrics: Sequence[Metric], trials: _Tri
         yield tuple(_side_effect(part, adjusted.get(id(part), 1.0 if part.fit is not None else None)) for part in row)
 
 
-def _parts_of_change(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
+def _parts_of_change(outcomes: Outcomes, metric: TrialValues, trials: _Trials) -> list[Part]:
     problem, fixed = outcomes.prepared.problem, outcomes.prepared.config.design != "adaptive"
     if problem.k == 1:
         return []
@@ -241,7 +241,7 @@ def _parts_of_change(outcomes: Outcomes, metric: Metric, trials: _Trials) -> lis
     return [_in_context(problem, metric, axis) for axis in range(problem.k)]
 
 
-def _averaged_parts(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list[Part]:
+def _averaged_parts(outcomes: Outcomes, metric: TrialValues, trials: _Trials) -> list[Part]:
     """By a factorial: the change by each axis, averaged over the settings of the others."""
     problem = outcomes.prepared.problem
     scores = np.full((problem.queries, problem.full + 1), np.nan)
@@ -266,7 +266,7 @@ def _averaged_parts(outcomes: Outcomes, metric: Metric, trials: _Trials) -> list
     return parts
 
 
-def _in_context(problem: Problem, metric: Metric, axis: int) -> Part:
+def _in_context(problem: Problem, metric: TrialValues, axis: int) -> Part:
     """By the search's own trials: the axis reverted against the bad release, or introduced against the good one.
 
     Of the two contexts the one with more queries, which does not depend on what the metric said. The queries that ran in both

@@ -40,7 +40,7 @@ from bisect_ai.report.value_types import ReportedEstimate
 from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.prepare import named, releases_of_run, started
-from bisect_ai.runs.prepared import Digests, Prepared, unit_of_metric
+from bisect_ai.runs.prepared import Digests, Prepared
 from bisect_ai.runs.question import Composed, VerifyQuestion
 from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.runs.study import Study
@@ -275,12 +275,12 @@ def _verify_rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> Verif
     """The scale of the scores: [0, 1] where they lie there, else what 98 % of the run's first scores span."""
     metric = prepared.metric
     known = [s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None]
-    is_share = metric.bounded == (0.0, 1.0) or not known or (min(known) >= 0 and max(known) <= 1)
-    lowest, highest = scale_of_scores(scores, is_share=is_share, sign=metric.sign)
+    seen = replace(metric, seen_as_share=not known or (min(known) >= 0 and max(known) <= 1))
+    lowest, highest = scale_of_scores(scores, seen)
     config, tolerance = prepared.config, prepared.config.tolerance
     good = np.array([pair.good for pair in scores.values() if pair.good is not None], float)
     is_unset = metric.bounded is None and "tolerance" not in config.model_fields_set
-    if is_unset and len(good) and is_open(good, unit_of_metric(metric)):
+    if is_unset and len(good) and is_open(good, metric.own_unit):
         tolerance = relative(good)  # as in the run that it is to fix
     return VerifyRule(0, 0, config.alpha, tolerance, lowest, highest)
 
@@ -381,5 +381,6 @@ def _verified_others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
 
 
 def _in_metric_units(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
-    is_share = plan.rule.highest - plan.rule.lowest == 1.0
-    return reported_estimate(estimate, plan.prepared.metric.sign, is_share=is_share)
+    metric = replace(plan.prepared.metric, seen_as_share=plan.rule.highest - plan.rule.lowest == 1.0)
+    value, interval = metric.value(estimate.value), metric.mean_ends(estimate.interval)
+    return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)

@@ -202,7 +202,7 @@ class _Search:
     def _corners(self) -> dict[int, tuple[float, float]]:
         """Query to its scores under good and bad where it has both, higher is better."""
         metric = self._prepared.metric
-        return self._ledger.observations.paired_scores(self._prepared.problem.full, metric.name, metric.sign)
+        return self._ledger.observations.paired_scores(self._prepared.problem.full, metric.name, metric)
 
     # -- what was found ----------------------------------------------------------------------------------------------
     def _is_an_axis(self, back: tuple[int, ...]) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Bools, Floats, Trial
 from bisect_ai.provider.usage import Usage
+from bisect_ai.scoring.metric import Metric
 from bisect_ai.targets.answer import MISSING, Answer
 from bisect_ai.targets.tool_results import EXACT, signature
 
@@ -248,12 +249,12 @@ class Observations(Sequence[Observation]):
         known = [row for row in rows if values[row] == values[row] and (logged or not self.flags[row] & _LOGGED)]
         return {self.queries[row]: values[row] for row in known}
 
-    def paired_scores(self, full: int, name: str, sign: float) -> dict[int, tuple[float, float]]:
+    def paired_scores(self, full: int, name: str, metric: Metric) -> dict[int, tuple[float, float]]:
         """Query index to its first scores under good and bad (the cell `full`), higher is better; in the order of the sample.
 
         A query that lacks one of them is left out.
         """
-        good, bad = self.first_scores(0, name), self.first_scores(full, name)
+        sign, good, bad = metric.sign, self.first_scores(0, name), self.first_scores(full, name)
         return {query: (sign * good[query], sign * bad[query]) for query in sorted(good.keys() & bad.keys())}
 
     @property

@@ -35,6 +35,7 @@ from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.question import Finding
+from bisect_ai.scoring.metric import Metric
 from bisect_ai.targets.answer import Answer
 
 
@@ -200,6 +201,11 @@ class Outcomes:
     finding: Finding | None = None
     # The cap that cut the search short.
     stopped: str | None = None
+
+    @property
+    def metric(self) -> Metric:
+        """What the scores of the deciding metric mean, as far as was seen."""
+        return self.prepared.metric.as_seen(self.ledger.observations.scored(self.prepared.metric.name))
 
 
 def with_what_is_left(prepared: Prepared, audited: Outcomes) -> Prepared:

@@ -27,7 +27,7 @@ from bisect_ai.release.check import static_check
 from bisect_ai.release.load import compose
 from bisect_ai.release.tools import read_tools
 from bisect_ai.replay.trial_jobs import identity_of
-from bisect_ai.runs.prepared import Digests, Prepared, unit_of_metric
+from bisect_ai.runs.prepared import Digests, Prepared
 from bisect_ai.store.index import open_index
 from bisect_ai.store.journal import SUFFIX
 from bisect_ai.targets.answer import MISSING
@@ -41,7 +41,7 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
     """The plan of a prepared study."""
     tokens, usd = _per_call(prepared)
     options, tape = sizes(prepared.problem), tape_ahead(prepared)
-    chosen, unit = _chosen_size(prepared, options), unit_of_metric(prepared.metric)
+    chosen, unit = _chosen_size(prepared, options), prepared.metric.own_unit
     return {
         "good": prepared.good.name,
         "bad": prepared.bad.name,

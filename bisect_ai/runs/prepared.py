@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Problem, cluster_numbers, names_of
+from bisect_ai.attribution.problem import Problem, cluster_numbers, names_of
 from bisect_ai.attribution.stats.smallest_loss import objection
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
@@ -24,8 +24,6 @@ from bisect_ai.runs.question import Composed, Question
 from bisect_ai.scoring.scorer import Scorer
 from bisect_ai.targets.target import Target
 
-# Units that say no more than that the metric is a score.
-UNITLESS = ("", "score", "share")
 # The part of the run's alpha that the axes have when there is something to drill; the changes have the rest.
 PART = 0.5
 
@@ -139,7 +137,7 @@ class Prepared:
             alpha=self.alpha,
             seed=self.config.seed,
             population=sample.population,
-            bounds=bounds_of_metric(self.metric),
+            bounds=self.metric.oriented_ends,
             weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
             clusters=clusters,
             couplings=self._couplings,
@@ -154,23 +152,6 @@ class Prepared:
             raise ConfigError(f"couplings: no release has an axis {unknown[0]!r}; the axes are {', '.join(sorted(known))}")
         numbers = [tuple(self.axes.index(n) for n in c if n in self.axes) for c in self.config.couplings]
         return tuple(c for c in numbers if len(c) > 1)
-
-
-def bounds_of_metric(metric: Scorer) -> tuple[float, float] | None:
-    """The metric's declared lowest and highest score, turned so that higher is better."""
-    return None if metric.bounded is None else metric.oriented(*metric.bounded)
-
-
-def unit_of_metric(metric: Scorer) -> str | None:
-    """What one point of the metric is; None: nothing but a score."""
-    return None if metric.unit in UNITLESS else metric.unit
-
-
-def is_share_of(metric: Scorer, values: Floats) -> bool:
-    """Whether values of the metric are shares, as declared or as seen: all scores lie in [0, 1]; half a second is none."""
-    known = values[~np.isnan(values)]
-    seen = unit_of_metric(metric) is None and bool(known.size and known.min() >= 0 and known.max() <= 1)
-    return seen or metric.bounded == (0.0, 1.0)
 
 
 def check_tolerance(config: Config, metric: Scorer) -> None:

@@ -34,7 +34,7 @@ from bisect_ai.runs.drilling import Drilling
 from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, Progress, Watch, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
-from bisect_ai.runs.prepared import Axes, Digests, Prepared, is_share_of, unit_of_metric
+from bisect_ai.runs.prepared import Axes, Digests, Prepared
 from bisect_ai.runs.question import Finding
 from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of, paid_in_all
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
@@ -296,7 +296,7 @@ class Study:
         if len(scores) < fewest:
             return
         self._knows_tolerance = True
-        unit = unit_of_metric(metric)
+        unit = metric.own_unit
         tolerance = prepared.config.tolerance
         if "tolerance" in prepared.config.model_fields_set:
             wrong = None if is_open(scores, unit) else objection(tolerance, metric.name, lowest=0, highest=1, seen=True)
@@ -384,6 +384,5 @@ class Study:
 
     def _progress(self, belief: Belief) -> Progress:
         budget, seconds, metric = self._prepared.config.budget, time.monotonic() - self._start, self._prepared.metric
-        is_share = is_share_of(metric, self._ledger.observations.scored(metric.name))
-        scale = is_share, unit_of_metric(metric) or ""
+        scale = metric.as_seen(self._ledger.observations.scored(metric.name)).is_share, metric.own_unit or ""
         return Progress(self._ledger.trials, budget.calls, self._ledger.usd, seconds, belief, budget.minutes, *scale)

@@ -25,6 +25,7 @@ from bisect_ai.queries.query import Query
 from bisect_ai.scoring import kinds
 from bisect_ai.scoring.judge import Judge
 from bisect_ai.scoring.kinds import Value
+from bisect_ai.scoring.metric import Metric
 from bisect_ai.scoring.scorer_charges import Ask, Batch
 from bisect_ai.targets.answer import LARGEST_SCORE, Answer
 
@@ -34,29 +35,17 @@ _NUMBERS = (bool, int, float)
 
 
 @dataclass(frozen=True)
-class Scorer:
+class Scorer(Metric):
     """A named `score(query, answer)`, or a `batch` that asks a model about many answers at a time; and what the numbers mean."""
 
     name: str
     # None: the batch gives the scores.
     score: Callable[[Query, Answer], Value] | None
-    higher_is_better: bool = True
-    bounded: tuple[float, float] | None = None
-    unit: str = "score"
     # SHA-256 of kind and settings; None: nothing tells its versions apart, so its scores live only in this process.
     digest: str | None = None
     batch: Batch | None = None
     # Reads the answer's text, so an answer that was filtered or is empty gets the lowest bound, or no score without one.
     content: bool = False
-
-    @property
-    def sign(self) -> float:
-        """1 where higher is better, -1 where lower is: a score times its sign is oriented."""
-        return 1.0 if self.higher_is_better else -1.0
-
-    def oriented(self, low: float, high: float) -> tuple[float, float]:
-        """The ends of a range of scores, turned so that higher is better."""
-        return (low, high) if self.higher_is_better else (-high, -low)
 
     @property
     def compares_with(self) -> str | None:

@@ -131,7 +131,7 @@ def _asking_scorer(name: str, word: str, kind: Judge | Embedding, folder: Path) 
     """A scorer that asks a model, with what asks it."""
     identity = digest({"kind": word, **kind.identity(folder)})
     batch = Bench(kind, folder=folder) if isinstance(kind, Judge) else Embedder(kind, folder=folder)
-    return Scorer(name, None, kind.higher_is_better, kind.bounded, kind.unit, identity, batch, kind.content)
+    return Scorer(name, None, identity, batch, kind.content, **_meaning(kind))
 
 
 def _scorer_kind(place: str, word: str, settings: Mapping[str, Any], folder: Path) -> Kind | Judge | Embedding:
@@ -191,7 +191,7 @@ def _validated_kind(word: str, settings: Mapping[str, Any]) -> Kind | Judge | Em
 
 
 def _scorer_of_kind(name: str, word: str, kind: Kind) -> Scorer:
-    return Scorer(name, kind, kind.higher_is_better, kind.bounded, kind.unit, _scorer_digest(word, kind), content=kind.content)
+    return Scorer(name, kind, _scorer_digest(word, kind), content=kind.content, **_meaning(kind))
 
 
 def _scorer_digest(word: str, kind: Any) -> str | None:
@@ -202,6 +202,11 @@ def _scorer_digest(word: str, kind: Any) -> str | None:
         if settings["function"] is None:
             return None
     return digest({"kind": word, "settings": settings, "version": VERSION})
+
+
+def _meaning(kind: Kind | Judge | Embedding) -> dict[str, Any]:
+    """What the numbers of a kind mean, as a scorer takes it."""
+    return {"higher_is_better": kind.higher_is_better, "bounded": kind.bounded, "unit": kind.unit}
 
 
 def _shallow_mapping(value: Any) -> dict[str, Any]:
