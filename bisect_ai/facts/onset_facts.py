@@ -197,10 +197,10 @@ def onset(
 
 
 _REASONS = {
-    "onset": "the evidence of lower scores passed its bound",
-    "steady": "the evidence of lower scores did not pass its bound",
+    "onset": "the evidence of worse scores passed its bound",
+    "steady": "the evidence of worse scores did not pass its bound",
 }
 _RULE = (
-    "Evidence of lower scores from some time on must pass {bound:g} = 1 / alpha; without a loss it ever does so with a "
+    "Evidence of worse scores from some time on must pass {bound:g} = 1 / alpha; without a loss it ever does so with a "
     "chance of at most {alpha:g}, however often the growing log is looked at. The interval of the onset holds with 95 %."
 )

@@ -44,6 +44,7 @@ from bisect_ai.runs.prepared import Digests, Prepared
 from bisect_ai.runs.question import Composed, VerifyQuestion
 from bisect_ai.runs.release_writer import check_no_key
 from bisect_ai.runs.study import Study
+from bisect_ai.scoring.metric import Metric
 from bisect_ai.store.trial_store import Store
 
 # Queries that broke which are kept for replay, the most: a random part of more.
@@ -145,6 +146,7 @@ class _Plan:
 
     prepared: Prepared
     rule: VerifyRule
+    metric: Metric
     run: str
     bad: str
     broke: int
@@ -160,7 +162,8 @@ def _plan_of(prepared: Prepared, store: Store, run: str, fix: Release, *, querie
     assert store.path is not None
     wide = _wider_sample(prepared, queries, folder)
     scores = _with_logged(first_scores(store.path, run, runs), prepared, wide)
-    rule = _verify_rule(prepared, scores)
+    metric = _metric_of_scores(prepared, scores)
+    rule = _verify_rule(prepared, scores, metric)
     broken = _most_broken(prepared, wide, scores, rule, run)
     # Each runs under three releases, so that they take half of the calls at most.
     kept = broken[: min(MOST_BROKEN, max(prepared.config.budget.calls // 6, 1))]
@@ -179,6 +182,7 @@ def _plan_of(prepared: Prepared, store: Store, run: str, fix: Release, *, querie
             question=VerifyQuestion(run, rule, Three(prepared.good, prepared.bad, fix, repeats_from=_repeats_from(run, fix))),
         ),
         rule,
+        metric,
         run,
         prepared.bad.name,
         len(broken),
@@ -271,12 +275,14 @@ def _with_logged(scores: dict[str, FirstScores], prepared: Prepared, wide: Sampl
     return found
 
 
-def _verify_rule(prepared: Prepared, scores: Mapping[str, FirstScores]) -> VerifyRule:
-    """The scale of the scores: [0, 1] where they lie there, else what 98 % of the run's first scores span."""
-    metric = prepared.metric
-    known = [s for pair in scores.values() for s in (pair.good, pair.bad) if s is not None]
-    seen = replace(metric, seen_as_share=not known or (min(known) >= 0 and max(known) <= 1))
-    lowest, highest = scale_of_scores(scores, seen)
+def _metric_of_scores(prepared: Prepared, scores: Mapping[str, FirstScores]) -> Metric:
+    """The metric as the run saw it."""
+    return prepared.metric.as_seen(np.array([[pair.good, pair.bad] for pair in scores.values()], float).ravel())
+
+
+def _verify_rule(prepared: Prepared, scores: Mapping[str, FirstScores], metric: Metric) -> VerifyRule:
+    """The scale of the scores: [0, 1] where they are shares, else what 98 % of the run's first scores span."""
+    lowest, highest = scale_of_scores(scores, metric)
     config, tolerance = prepared.config, prepared.config.tolerance
     good = np.array([pair.good for pair in scores.values() if pair.good is not None], float)
     is_unset = metric.bounded is None and "tolerance" not in config.model_fields_set
@@ -381,6 +387,5 @@ def _verified_others(plan: _Plan, found: VerifyFinding) -> VerifiedOthers:
 
 
 def _in_metric_units(estimate: Estimate, plan: _Plan) -> ReportedEstimate:
-    metric = replace(plan.prepared.metric, seen_as_share=plan.rule.highest - plan.rule.lowest == 1.0)
-    value, interval = metric.value(estimate.value), metric.mean_ends(estimate.interval)
+    value, interval = plan.metric.value(estimate.value), plan.metric.mean_ends(estimate.interval)
     return ReportedEstimate(estimate=value, interval=interval, n=estimate.n, method=estimate.method)

@@ -182,7 +182,7 @@ def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
 
 def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
     if report.onset is not None:
-        yield f"the canary's {quoting.name(report.metric)}, beside the baseline's, falls {fall_phrase(report.onset, quoting)}"
+        yield f"the canary's {quoting.name(report.metric)}, beside the baseline's, {fall_phrase(report.onset, quoting)}"
         yield onset_phrase(report.onset, quoting)
 
 

@@ -291,9 +291,10 @@ def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:
 
 # -- since when ----------------------------------------------------------------------------------------------------
 def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
-    """What the scores were and are: "from 91.0 % to 82.3 %"."""
+    """What the scores did: "falls from 91.0 % to 82.3 %"; they rise where lower is better."""
     scale = scale_for(None, (onset.before, onset.after), quoting=quoting)
-    return f"from {scale.value(onset.before)} to {scale.value(onset.after)}"
+    verb = "rises" if (onset.after or 0.0) > (onset.before or 0.0) else "falls"
+    return f"{verb} from {scale.value(onset.before)} to {scale.value(onset.after)}"
 
 
 def onset_phrase(onset: OnsetBlock, quoting: Quoting) -> str:

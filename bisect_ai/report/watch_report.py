@@ -26,7 +26,7 @@ def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     metric = quoting.name(report.metric)
     if report.onset.kind == "steady":
         return f"no onset of a loss is proved in {count(report.onset.answers, 'score')} of {metric}."
-    return f"{metric} falls {fall_phrase(report.onset, quoting)}; {onset_phrase(report.onset, quoting)}."
+    return f"{metric} {fall_phrase(report.onset, quoting)}; {onset_phrase(report.onset, quoting)}."
 
 
 def _drift_sentence(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
@@ -115,7 +115,7 @@ def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
     if report.onset.kind == "steady":
         yield f"no onset of a loss is proved in {count(report.onset.answers, 'logged score')}"
         return
-    yield f"{quoting.name(report.metric)} in the log falls {fall_phrase(report.onset, quoting)}"
+    yield f"{quoting.name(report.metric)} in the log {fall_phrase(report.onset, quoting)}"
     yield onset_phrase(report.onset, quoting)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from click.testing import CliRunner
 import bisect_ai
 from bisect_ai.cli import main
 from bisect_ai.errors import InputError, StoreError
+from bisect_ai.scoring.scorer import Scorer
 
 GOOD = {"prompt": "short", "model": "a", "tools": "x"}
 BAD = {"prompt": "long", "model": "b", "tools": "y"}
@@ -89,6 +91,22 @@ def test_every_answer_is_new_and_none_is_asked_twice(tmp_path: Path) -> None:
     assert again.to_json() == first.to_json()
     other = bisect_ai.verify(run, {**fix, "tools": "z"}, **given(app, tmp_path / "store"))
     assert other.report["usage"]["cached"] == 0  # another fix: good and bad answer anew, at its time
+
+
+def cents(query: Any, answer: Any) -> float:
+    """What an answer cost, in USD: twice as much where it is wrong."""
+    return (0.004 if answer.text != query.reference else 0.002) + 0.0001 * (int(query.reference) % 7)
+
+
+cents.version = "1"  # type: ignore[attr-defined]
+
+
+def test_a_fix_of_a_metric_in_small_units_is_fixed(tmp_path: Path) -> None:
+    scorer = Scorer("cents", cents, higher_is_better=False, unit="USD", digest="cents 1")
+    with_costs = partial(given, App(), tmp_path / "store", scorers=[scorer])
+    run = str(bisect_ai.run(**with_costs()).report["run"])
+    result = bisect_ai.verify(run, {**BAD, "prompt": "mended"}, **with_costs())
+    assert result.verdict.kind == "fixed"
 
 
 def test_what_does_not_help_is_not_fixed(tmp_path: Path) -> None:

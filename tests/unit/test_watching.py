@@ -58,6 +58,12 @@ def test_an_onset_names_the_deploy_that_lies_inside(tmp_path: Path) -> None:
         assert "v41" in render(report) or render is html.render_cell
 
 
+def test_scores_that_rise_where_lower_is_better_are_an_onset_of_a_rise() -> None:
+    rows = [{"id": f"q{i}", "input": f"q{i}?", "scores": {"wrong": float(i % 10 < (1 if i < 150 else 6))}} for i in range(300)]
+    result = bisect_ai.onset(rows, metric="wrong", higher_is_better=False)
+    assert result.verdict.sentence.startswith("wrong rises from 10.0 % to 60.0 %")
+
+
 def test_a_log_that_is_steady_has_no_onset_and_few_scores_are_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["onset", str(scored_log(tmp_path / "live.jsonl", drop=0.0))])
     assert (done.exit_code, done.output.split("\n")[0]) == (0, "no onset of a loss is proved in 1,000 scores of correct.")
