@@ -181,13 +181,11 @@ class Fields(Node):
     added: Sequence[Slot]
 
     def _mix(self, on: frozenset[int]) -> Value:
-        built: dict[str, Value] = {}
-        for key, value in self.kept.items():
-            slot = self.slots.get(key)
-            if slot is None:
-                built[key] = value
-            else:
-                built[slot.key(on)] = slot.node.build(on)
+        differ = {key: (slot.key(on), slot.node.build(on)) for key, slot in self.slots.items()}
+        if all(key == name for key, (name, _) in differ.items()):  # a copy: a corpus has many entries, and few that differ
+            built: dict[str, Value] = {**self.kept, **dict(differ.values())}
+        else:
+            built = dict(differ.get(entry[0], entry) for entry in self.kept.items())
         built |= {slot.key(on): slot.node.build(on) for slot in self.added}
         return FrozenDict({key: value for key, value in built.items() if value is not MISSING})
 

@@ -196,7 +196,8 @@ class Digests:
     """Digests of composed releases from those of their axes; a value is hashed once: a corpus is long, cells are many."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Any, str]] = {}
+        self._known: dict[int, str] = {}
+        self._held: list[Any] = []  # what has a digest, so that its id is not used again
 
     def of(self, release: Mapping[str, Any]) -> str:
         """The same digest for the same axes with the same values, whoever composed it."""
@@ -204,12 +205,12 @@ class Digests:
 
     def _value(self, value: Any) -> str:
         if _is_large(value):  # entry by entry: mixtures of two corpora share nearly all their documents
-            return digest({key: self._value(inner) for key, inner in value.items()})
-        held, known = self._known.get(id(value), (None, ""))
-        if held is not value or not known:
-            known = digest(value)
-            self._known[id(value)] = (value, known)  # holding the value keeps its id from being used again
-        return known
+            known = map(self._known.get, map(id, value.values()))
+            return digest({key: found or self._value(value[key]) for key, found in zip(value, known, strict=True)})
+        if id(value) not in self._known:
+            self._held.append(value)
+            self._known[id(value)] = digest(value)
+        return self._known[id(value)]
 
 
 def _is_large(value: Any) -> bool:
