@@ -90,12 +90,12 @@ class CorpusIndex:
 
 def _best(scores: Any, k: int | None) -> list[int]:
     """Places of the k highest scores above 0, best first, ties by place."""
-    scores = np.round(scores, DECIMALS)
-    places = np.flatnonzero(scores > 0)
-    if k is not None and len(places) > k > 0:
-        least = np.partition(scores[places], -k)[-k]
-        places = places[scores[places] >= least]
-    found: list[int] = places[np.argsort(-scores[places], kind="stable")][:k].tolist()
+    least = np.partition(scores, -k)[-k] if k is not None and len(scores) > k > 0 else 0.0
+    # What rounds to the k-th highest lies less than two last decimals below it.
+    places = np.flatnonzero(scores > max(least - 2 * 10.0**-DECIMALS, 0.0))
+    scores = np.round(scores[places], DECIMALS)
+    order = np.argsort(-scores, kind="stable")
+    found: list[int] = places[order[scores[order] > 0]][:k].tolist()
     return found
 
 

@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from bisect_ai.errors import ReleaseError
 from bisect_ai.targets import term_index
-from bisect_ai.targets.retrieval import CorpusIndex, Document, Indexes
+from bisect_ai.targets.retrieval import DECIMALS, CorpusIndex, Document, Indexes, _best
 from bisect_ai.targets.term_index import TermIndex
 
 WORDS = (
@@ -112,6 +112,16 @@ def test_the_best_are_those_of_a_fresh_fit_whatever_was_read_before(
         scores = np.round(fitted(kind, [f"{i}\n{text}" for i, text in enumerate(corpus)], question), 12)
         best = sorted((i for i in range(len(corpus)) if scores[i] > 0), key=lambda i: (-scores[i], i))[:k]
         assert found == tuple(Document(str(i), corpus[i]) for i in best)
+
+
+near = st.builds(lambda whole, part: whole / 4 + part * 10.0**-DECIMALS / 4, st.integers(-1, 4), st.integers(-6, 6))
+
+
+@given(scores=st.lists(near, max_size=30), k=st.none() | st.integers(0, 31))
+def test_the_best_go_by_rounded_scores_then_by_place(scores: list[float], k: int | None) -> None:
+    rounded = np.round(np.array(scores), DECIMALS).tolist()
+    expected = sorted((i for i, score in enumerate(rounded) if score > 0), key=lambda i: (-rounded[i], i))
+    assert _best(np.array(scores), k) == expected[:k]
 
 
 def test_a_mixture_adds_only_the_documents_that_are_new() -> None:
