@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Trial
+from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Trial, bits
 from bisect_ai.attribution.search.drill import DrillSearch
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
@@ -21,7 +21,6 @@ from bisect_ai.attribution.search.drill_problem import (
     DrillProblem,
     DrillResult,
     DrillTrial,
-    members,
 )
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
@@ -68,7 +67,7 @@ class Mixtures:
         """The release with these changes; only the last few are kept, for a corpus is large and sets are many."""
         found = self._cells.pop(cell, None)
         if found is None:
-            on = self.changes_of(members(cell))
+            on = self.changes_of(bits(cell))
             release = self._tree.apply([*self._rest, *on])
             found = Composed(release, self._digests.of(release), (*self._bad_axes, *self._names(on)))
         self._cells[cell] = found

@@ -28,7 +28,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bisect_ai.attribution.search.drill_problem import changes_mask
+from bisect_ai.attribution.problem import mask
 from bisect_ai.attribution.search.drill_suspects import Chain
 from tests.quality.drill_simulated import FAMILIES, Incident, make, problem_of, right, solve
 
@@ -56,7 +56,7 @@ def delta_debug(incident: Incident, n: int, seed: int) -> tuple[frozenset[int], 
         nonlocal calls
         if "assert" in config_id:  # type: ignore[operator]
             return picire.Outcome.FAIL
-        chosen = changes_mask(config)
+        chosen = mask(map(int, config))
         drawn = rng.choice(queries, n, replace=n > len(queries))
         calls += n
         failed = sum(not incident.passes(int(q), chosen, rng) for q in drawn)
@@ -80,7 +80,7 @@ def prob_dd(incident: Incident, n: int, seed: int) -> tuple[frozenset[int], int]
         out = order[:size]
         drawn = rng.choice(queries, n, replace=n > len(queries))
         calls += n
-        if sum(not incident.passes(int(q), changes_mask(left - set(out)), rng) for q in drawn) > level * n:
+        if sum(not incident.passes(int(q), mask(map(int, left - set(out))), rng) for q in drawn) > level * n:
             left -= set(out)
         else:
             needed = 1 - float(keep[size - 1])
@@ -96,7 +96,7 @@ def group_test(incident: Incident, n: int, seed: int) -> tuple[frozenset[int], i
     halves = rng.random((n, incident.m)) < 0.5
     drawn = rng.choice(queries, n)
     failed = np.array(
-        [not incident.passes(int(q), changes_mask(np.flatnonzero(h)), rng) for q, h in zip(drawn, halves, strict=True)]
+        [not incident.passes(int(q), mask(np.flatnonzero(h).tolist()), rng) for q, h in zip(drawn, halves, strict=True)]
     )
     signs = 2.0 * halves - 1
     z = signs.T @ (failed - failed.mean()) / max(np.sqrt(n) * failed.std(), 1e-9)
@@ -112,7 +112,7 @@ def bisect_alone(incident: Incident, n: int, seed: int) -> tuple[frozenset[int],
         chain = Chain(q, frozenset(), rng.permutation(incident.m), starts=0.05, never=0.15)
         while not chain.over:
             place = chain.place()
-            failed = not incident.passes(q, changes_mask(chain.order[:place].tolist()), rng)
+            failed = not incident.passes(q, mask(chain.order[:place].tolist()), rng)
             chain.hear(place, failed, max(incident.noise, 0.02))
         calls += chain.trials
         pivots += [chain.pivot] if chain.pivot is not None else []

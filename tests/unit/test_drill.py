@@ -8,15 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bisect_ai.attribution.problem import bits, mask
 from bisect_ai.attribution.search.drill import DrillSearch
-from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, Units, changes_mask, members
+from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, Units
 from bisect_ai.attribution.search.drill_suspects import Chain
 from tests.quality.drill_simulated import converse, make, problem_of, right, solve
 
 
 def test_masks_and_their_members() -> None:
-    assert members(changes_mask([0, 3, 200])) == (0, 3, 200)
-    assert changes_mask([]) == 0
+    assert bits(mask([0, 3, 200])) == (0, 3, 200)
+    assert mask([]) == 0
 
 
 def test_changes_that_need_each_other_are_one_unit() -> None:

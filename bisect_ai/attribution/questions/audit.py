@@ -36,6 +36,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Ints, Outcome, Problem, Trial
 from bisect_ai.attribution.stats.estimate import PairedSample, loss_sequence
+from bisect_ai.attribution.stats.sequential import mean_wealth
 
 # Parts of the wealth that are bet, in equal shares. Proofs of losses of 5 to 100 points take 1.2 to 1.4 times the pairs that
 # the best single stake for each would take (tests/quality/test_stakes.py).
@@ -279,8 +280,8 @@ class AuditSearch:
             loss = loss_sequence(self._base.sample())
             return loss.interval is not None and loss.interval[1] < self._rule.detect
         if not self._is_sample:
-            return _mean_of(self._well) >= 1 / self._rule.miss
-        return _mean_of(self._well) >= 1 / (self._rule.miss * (1 - LAST)) or self._is_well_at_the_end()
+            return mean_wealth(self._well) >= 1 / self._rule.miss
+        return mean_wealth(self._well) >= 1 / (self._rule.miss * (1 - LAST)) or self._is_well_at_the_end()
 
     @property
     def _is_sample(self) -> bool:
@@ -302,7 +303,7 @@ class AuditSearch:
 
     @property
     def _evidence(self) -> float:
-        return _mean_of(self._harm)
+        return mean_wealth(self._harm)
 
 
 def audit_attribution(found: AuditFinding, problem: Problem, rule: AuditRule) -> Attribution:
@@ -331,11 +332,6 @@ def _what_would(found: AuditFinding, rule: AuditRule) -> str:
     )
     settings = "log.sample and budget, or another audit.detect"
     return f": {found.queries:,} sampled queries exclude a loss of {found.excluded:.2g}{more} ({settings})"
-
-
-def _mean_of(logs: Floats) -> float:
-    """The mean of the wealths whose logarithms are given."""
-    return float(np.exp(np.minimum(logs, 700.0)).mean())
 
 
 class Base:

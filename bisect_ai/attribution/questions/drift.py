@@ -16,6 +16,7 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, CellValue, Estimate, Floats, Outcome, Problem, Trial
 from bisect_ai.attribution.stats.adjusted import least
+from bisect_ai.attribution.stats.sequential import mean_wealth
 
 # Parts of the wealth that are bet, in equal shares. Proofs of losses of 5 to 100 points take 1.3 to 1.6 times the pairs that
 # the best single stake for each would take (tests/quality/test_stakes.py).
@@ -100,11 +101,11 @@ class DriftSearch:
         self._counted.append(query)
         moved = then - now if min(then, now) >= -1e-9 and max(then, now) <= 1 + 1e-9 else float(np.sign(then - now))
         self._harm = self._harm + np.log1p(STAKES * moved)
-        self._most = max(self._most, _mean_wealth(self._harm))
+        self._most = max(self._most, mean_wealth(self._harm))
         self._well = self._well + np.log1p(STAKES * (self._rule.detect - moved) / (1 + self._rule.detect))
         if self._kind is None and self._evidence >= 1 / self._rule.alpha:
             self._kind = "drift"
-        elif self._kind is None and _mean_wealth(self._well) >= 1 / self._rule.miss:
+        elif self._kind is None and mean_wealth(self._well) >= 1 / self._rule.miss:
             self._kind = "steady"
 
     @property
@@ -186,7 +187,3 @@ def _is_passed(moved: Floats, mean: float, alpha: float) -> bool:
     """Whether the wealth staked on a mean above `mean` ever passed 1 / alpha, differences in [-1, 1] in their order."""
     paths = np.cumsum(np.log1p(STAKES * ((moved - mean) / (1 + mean))[:, None]), 0)
     return bool(len(moved) and np.exp(np.minimum(paths, 700.0)).mean(1).max() >= 1 / alpha)
-
-
-def _mean_wealth(logs: Floats) -> float:
-    return float(np.exp(np.minimum(logs, 700.0)).mean())

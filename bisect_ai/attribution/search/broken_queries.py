@@ -12,11 +12,11 @@ The same once axes are named, on queries that still fail when these are reverted
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Floats, Ints, mask
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
 BROKEN = 8  # broken queries that are looked at in one go
@@ -156,7 +156,7 @@ class Advice:
     # -- beside what is named ------------------------------------------------------------------------------------------
     def seek(self, named: frozenset[int]) -> bool:
         """Queue every other axis on queries that still fail when the named ones are reverted, once for each set of these."""
-        rows, cell = self._rows, self._rows.problem.full & ~cell_mask(named)
+        rows, cell = self._rows, self._rows.problem.full & ~mask(named)
         others = self._others(named)
         if named in self.sought or len(others) < 2 or rows.mean(0, cell).z < REMAINS:
             return False
@@ -170,7 +170,7 @@ class Advice:
         """The axes that bring most of that back; none where it was not looked for, or nothing stands out."""
         if named not in self.sought:
             return []
-        rows, cell = self._rows, self._rows.problem.full & ~cell_mask(named)
+        rows, cell = self._rows, self._rows.problem.full & ~mask(named)
         found: dict[int, Mean] = {}
         for a in self._others(named):
             queries = np.intersect1d(rows.chosen(cell & ~(1 << a)), rows.ran(cell))
@@ -199,8 +199,3 @@ def combined(mean: Mean, advice: Mean) -> Mean:
         return Mean(advice.value, error, advice.n)
     own, other = mean.error**-2, error**-2
     return Mean((own * mean.value + other * advice.value) / (own + other), (own + other) ** -0.5, mean.n + advice.n)
-
-
-def cell_mask(axes: Iterable[int]) -> int:
-    """The cell with just these axes."""
-    return sum(1 << a for a in axes)

@@ -133,19 +133,6 @@ class DrillResult:
         return frozenset(c for cause in self.causes for c in cause.changes)
 
 
-def changes_mask(changes: Iterable[int]) -> int:
-    """The bit mask of a set of changes."""
-    found = 0
-    for c in changes:
-        found |= 1 << int(c)
-    return found
-
-
-def members(changes: int) -> tuple[int, ...]:
-    """The changes of a bit mask, ascending."""
-    return tuple(i for i in range(changes.bit_length()) if changes >> i & 1)
-
-
 class Units:
     """The units of m changes under `needs` (pairs: the first cannot be bad without the second)."""
 

@@ -21,9 +21,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.problem import RESTORED, Attribution, Estimate, Floats, Ints, Mode, Outcome, Problem, Trial
+from bisect_ai.attribution.problem import (
+    RESTORED,
+    Attribution,
+    Estimate,
+    Floats,
+    Ints,
+    Mode,
+    Outcome,
+    Problem,
+    Trial,
+    bits,
+    mask,
+)
 from bisect_ai.attribution.search.back_sets import MEASURED, OPEN
-from bisect_ai.attribution.search.broken_queries import cell_mask
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
     DrillOutcome,
@@ -32,7 +43,6 @@ from bisect_ai.attribution.search.drill_problem import (
     DrillTrial,
     Finer,
     Units,
-    members,
 )
 from bisect_ai.attribution.search.net_search import NetSearch
 from bisect_ai.attribution.search.standing import START
@@ -176,7 +186,7 @@ class ChangeSearch(NetSearch):
         if len(named) < 2 or all(c.mode != "unsettled" for c in self.result().causes):
             return ()
         singles = [self._problem.reverted_pair(a)[0] for a in named]
-        cells = [full, full & ~cell_mask(named), *singles]
+        cells = [full, full & ~mask(named), *singles]
         whole = rows.ran(*cells)
         if len(whole) >= MOST_FOR_MODES or any(c in rows.infeasible for c in cells):
             return ()
@@ -291,7 +301,7 @@ class Proof:
         named = [int(a) for a in axes if a != REST]
         if not named:
             return []
-        changes = tuple(sorted(c for a in named for c in members(self._axes[a])))
+        changes = tuple(sorted(c for a in named for c in bits(self._axes[a])))
         if REST in axes:
             mode = "unsettled"
         queries = self._examples([self._changes(self._net.reverted_pair(a)[0]) for a in named])
@@ -318,7 +328,7 @@ class Proof:
         )
         brings = back.restores is not None and back.restores > 0
         enough = brings and (back.interval is None or back.interval[1] >= RESTORED)
-        return members(changes), Finer(back.value, within(restores), enough)
+        return bits(changes), Finer(back.value, within(restores), enough)
 
 
 def within(share: Estimate) -> Estimate:

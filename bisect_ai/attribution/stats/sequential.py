@@ -214,6 +214,11 @@ STAKES = np.array([0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
 PURSES = np.array([0.1, 0.1, 0.1, 0.1, 0.1, 0.5])
 
 
+def mean_wealth(logs: Floats) -> float:
+    """The mean of the wealths whose logarithms are given."""
+    return float(np.exp(np.minimum(logs, 700.0)).mean())
+
+
 class Wealth:
     """What gamblers who stake STAKES have together, starting with 1 in all."""
 
