@@ -83,9 +83,10 @@ class ResultFiles:
         names = [name for name in self.score_names() if all(any(name in row.scores for row in c.rows) for c in configurations)]
         if asked is not None:
             if asked not in names:
-                raise QueryError(
-                    f"the results have no score {asked!r} in every configuration{instead(asked, self.score_names())}"
-                )
+                known = self.score_names()
+                without = next((c.name for c in configurations if not any(asked in row.scores for row in c.rows)), "")
+                told = f": {without!r} has none" if asked in known else instead(asked, known)
+                raise QueryError(f"the results have no score {asked!r} in every configuration{told}")
             return asked
         scores = [name for name in names if name not in LOWER_IS_BETTER]
         if HEADLINE in scores:

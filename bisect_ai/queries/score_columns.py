@@ -79,7 +79,10 @@ class FrameColumns:
         import pandas as pd
 
         try:
-            values = pd.to_numeric(self._column(numbers)).to_numpy(float, na_value=np.nan)
+            column = self._column(numbers)
+            if column.dtype.kind in "mMc":  # durations, times and complex numbers would be read as others than they are
+                raise TypeError(f"it holds {column.dtype}; give seconds, or the one number that counts")
+            values = pd.to_numeric(column).to_numpy(float, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise not_numbers(numbers, error) from error
         return TakenColumns({name: _coded_column(self._column(name)) for name in coded}, values)

@@ -36,6 +36,8 @@ def _answer(query: Any, release: Any) -> dict[str, Any]:
 
 RESULTS = [{"id": f"q{i}", "input": f"{i}+{i}", "plan": "ab"[i % 2], "correct": float(i % 3 > 0)} for i in range(60)]
 LIVE = [{**row, "id": f"{row['id']} {side}", "release": side} for side in "xy" for row in RESULTS]
+WITHOUT = [{**row, "correct": None} for row in RESULTS]
+TIMED = TABLE.assign(score=pd.to_timedelta(TABLE["score"], unit="s"))
 
 
 def _attribute(**given: Any) -> bisect_ai.Result:
@@ -208,6 +210,14 @@ def test_a_fix_may_be_verified_of_a_result(tmp_path: Path) -> None:
         (lambda result: bisect_ai.onset(RESULTS, settings={"whre": "x"}), "unknown key 'log.whre'; did you mean 'where'"),
         (lambda result: bisect_ai.verify(5, {"prompt": "C"}), "cannot verify a fix of run 5"),  # type: ignore[arg-type]
         (lambda result: _canary(guards="cost:+10"), "guard.*cost"),
+        (
+            lambda result: bisect_ai.compare(RESULTS, WITHOUT, metric="correct"),
+            "'correct' in every configuration: 'table 2' has none",
+        ),
+        (
+            lambda result: bisect_ai.attribute(TIMED, axes=["prompt", "model"]),
+            "'score' must hold numbers: it holds timedelta64",
+        ),
         (lambda result: _run(queries=FRAME[[*FRAME.columns, "input"]]), "queries has two columns named 'input'"),
     ],
 )
