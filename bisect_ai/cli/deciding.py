@@ -189,7 +189,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 )
 @click.option("--share", type=float, help="The part of the traffic that was meant for the canary, to check the split: 0.1.")
 @click.option("--ignore", metavar="COLUMN", multiple=True, help="Column that does not say who asked or what; may be repeated.")
-@click.option("--segment", metavar="COLUMN", help="Column with a segment, always adjusted for and told by value.")
+@click.option("--segment", metavar="COLUMN", help="Column with a segment: adjusted for, and each of its values is reported.")
 @click.option(
     "--on-rollback",
     metavar="CMD",
