@@ -1,7 +1,7 @@
 """What the engine costs beside the bare thing, as ratios in one run; exits 1 when a limit is missed.
 
     python tests/benchmarks/bench_engine.py                # all parts
-    python tests/benchmarks/bench_engine.py cpu wall       # some of: cpu wall crowd processes memory million thinking promptfoo
+    python tests/benchmarks/bench_engine.py cpu wall       # some of: cpu wall crowd processes memory million thinking verdict promptfoo
     BENCH_CALLS=600 python tests/benchmarks/bench_engine.py cpu wall
 
 `cpu`: CPU per replayed call (litellm target, loopback provider, 1 KB answers, journal on) beside a loop of bare
@@ -10,7 +10,8 @@ with jitter and 128 concurrent calls, beside the same loop. `crowd`: wall of 4,0
 http target beside bare aiohttp. `processes`: two processes beside one, CPU-bound,
 long enough (some minutes) that their start does not hide the rate. `memory`: 100,000
 trials of 1 KB. `million`: 1,000,000 recorded trials planned, resumed, analysed. `thinking`: CPU per trial beyond the target, in
-memory. `promptfoo`: its time for the `wall` work at its own concurrency, when npx has it. Each measurement is a process of its own.
+memory. `verdict`: the time that the bundled incident takes with a second a model call, beside that of its calls alone on as many
+workers. `promptfoo`: its time for the `wall` work at its own concurrency, when npx has it. Each measurement is a process of its own.
 """
 
 from __future__ import annotations
@@ -248,7 +249,35 @@ def thinking(design: str, calls: int) -> dict[str, float]:
     return {"us": (time.process_time() - cpu - spent) / result.usage.calls * 1e6, "calls": result.usage.calls}
 
 
-PARTS = {f.__name__: f for f in (bare, aiohttp, engine, processes, memory, million, thinking)}
+def verdict(concurrency: int) -> dict[str, float]:
+    """Seconds to the verdict on the bundled incident, and those of its model calls of a second each."""
+    import asyncio
+
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+    import bisect_ai
+
+    with tempfile.TemporaryDirectory() as folder:
+        incident = shutil.copytree(HERE.parents[1] / "fixtures" / "helpdesk", Path(folder) / "incident")
+        sys.path.insert(0, str(incident))
+        import stand_in
+
+        answer, slept = stand_in.StandIn.acompletion, 0
+
+        async def slow(self: Any, *args: Any, **settings: Any) -> Any:
+            nonlocal slept
+            slept += 1
+            await asyncio.sleep(1)
+            return await answer(self, *args, **settings)
+
+        stand_in.StandIn.acompletion = slow
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = bisect_ai.run(incident / "bisect.yaml", store=Path(folder) / "store", concurrency=concurrency)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert result.verdict.kind == "cause", result.verdict
+    return {"wall": wall, "cpu": cpu, "calls": slept, "trials": result.usage.calls}
+
+
+PARTS = {f.__name__: f for f in (bare, aiohttp, engine, processes, memory, million, thinking, verdict)}
 
 
 # -- the bench -------------------------------------------------------------------------------------------------------
@@ -340,6 +369,14 @@ def run_thinking() -> None:
     for design, calls in (("full", 32_000), ("adaptive", 6_400)):
         found = apart("thinking", design, calls)
         row(f"thinking, {design}, us CPU per trial", f"{found['calls']:.0f} trials", found["us"], 150)
+
+
+def run_verdict() -> None:
+    for concurrency, limit in ((16, 1.3), (64, 1.6)):
+        found = apart("verdict", concurrency)
+        ideal = found["calls"] / concurrency
+        told = f"{found['wall']:.1f} s / {ideal:.1f} s, {found['calls']:.0f} calls, CPU {found['cpu']:.1f} s"
+        row(f"verdict at 1 s a call, {concurrency} at once / its calls", told, found["wall"] / ideal, limit)
 
 
 def run_promptfoo() -> None:

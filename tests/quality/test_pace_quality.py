@@ -85,7 +85,7 @@ def test_more_workers_cost_few_calls_and_no_truth() -> None:
         found = [[(r, q.result()) for r, q in (solved(f, workers=workers, seed=s) for s in range(24))] for f in FAMILIES]
         paid[workers] = sum(float(np.median([len(r.asked) for r, _ in family])) for family in found)
         right[workers] = np.mean([judge(r.population, said, len(r.asked)).right for family in found for r, said in family])
-    assert paid[32] <= 1.1 * paid[8] and paid[128] <= 1.1 * paid[32]
+    assert max(paid.values()) <= 1.1 * paid[8]
     assert min(right.values()) >= 0.9
 
 

@@ -162,6 +162,17 @@ def test_a_family_without_alpha_names_nobody() -> None:
     assert tests.progress(0) == 0.0
 
 
+def test_a_look_is_expected_to_be_passed_where_what_was_heard_goes_on_like_that() -> None:
+    tests = SequentialTests(2, 0.05, horizon=200)
+    assert not tests.is_expected(0, 2.0, 30, planned=30)
+    assert tests.is_expected(0, 2.0, 30, planned=200)  # 2 errors of 30 queries are 5 of 180
+    assert not tests.is_expected(0, -2.0, 30, planned=200)
+    tests.hear(0, np.ones(30))
+    assert tests.named() == {0}
+    assert not tests.is_expected(0, 2.0, 30, planned=200)
+    assert not SequentialTests(2, 0.0, horizon=200).is_expected(0, 2.0, 30, planned=200)
+
+
 # -- no loss -------------------------------------------------------------------------------------------------------------
 def test_a_loss_at_the_bound_is_seldom_shown_to_be_below_it() -> None:
     rng, runs, wrong = np.random.default_rng(4), 2000, 0

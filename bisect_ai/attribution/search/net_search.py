@@ -24,7 +24,8 @@ next, who pauses and when to stop are decided by estimates; none of that enters 
 at least the tolerance, and a loss estimated above the tolerance. How the named axes act together, and what to roll back, are read off
 measured cells of the same queries (`conclude_search`), never off a model.
 
-Filtration: the outcomes of queries 1..i in order. Cells, families and pauses of query i are fixed by it.
+Filtration: the outcomes of queries 1..i in order. Cells, families and pauses of query i are fixed by it. No query is begun beyond a
+planned look that an axis will probably be named at (`NetTests.awaits_look`); looks are at fixed sizes, whatever was begun.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class NetSearch:
             self._pattern = None
             if self._plan() and self._pattern is not None:  # until more is heard, the next queries run as this one does
                 cells, tests, kept = self._pattern
-                while rows.queued + len(cells) <= width and self._run(cells, tests, kept=kept):
+                while self._pattern is not None and rows.queued + len(cells) <= width and self._run(cells, tests, kept=kept):
                     pass
         return rows.take(width)
 
@@ -152,6 +153,10 @@ class NetSearch:
     def _run(self, cells: Iterable[int], tests: Iterable[NetTest] = (), *, kept: int = 0) -> bool:
         """Queue one more query; at the end of the budget or log: the last looks, then the table or the end."""
         cells, tests, rows = set(cells), list(tests), self._rows
+        if self._tests.awaits_look(tests):
+            self._pattern = None
+            self._use_wait(tests)
+            return True
         self._pattern = cells, tests, kept
         if rows.left - kept >= len(cells) and not rows.exhausted:
             query = rows.asked
@@ -159,6 +164,11 @@ class NetSearch:
                 self._tests.plan(query, tests)
                 return True
         return False
+
+    def _use_wait(self, tests: Iterable[NetTest]) -> None:
+        """Queue, while a look that will probably name an axis is under way, what is asked before a cause is told in any case."""
+        if self.looks_around:
+            any(self._acquaint(a) for a in sorted(self._strangers - {axis for _, axis in tests}))
 
     def _out_of_queries(self) -> bool:
         """What is left to do when no fresh query can be run: wait for what is out, take the last looks, buy the table or end."""

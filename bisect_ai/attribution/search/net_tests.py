@@ -19,15 +19,16 @@ import numpy as np
 
 from bisect_ai.attribution.designs.findings import proved_axes
 from bisect_ai.attribution.problem import Bools, Floats, Ints
-from bisect_ai.attribution.search.query_rows import Mean, QueryRows
+from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 from bisect_ai.attribution.stats.inference import ScoreTable
-from bisect_ai.attribution.stats.sequential import ErrorBudget, SequentialTests
+from bisect_ai.attribution.stats.sequential import FIRST, ErrorBudget, SequentialTests
 
 PROBED = (
     12  # queries that are asked again under good and bad first: answers that vary in a tenth of reruns show in 9 of 10 runs
 )
 PROMISING = 1.0  # standard errors of the loss or of an axis from which on a table that is undecided is asked again
 
+FIRST_GUESS = 8  # queries from which on it is guessed at which look a test passes: fewer say nothing of a mean
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end
 QUESTIONS = "reverted", "introduced", "further"
@@ -105,6 +106,22 @@ class NetTests:
     def can_run(self, family: str, axis: int) -> bool:
         """Whether no cell of the test is known not to run."""
         return not self._rows.infeasible or self._rows.infeasible.isdisjoint(self.cells([(family, axis)]))
+
+    def awaits_look(self, tests: Iterable[NetTest]) -> bool:
+        """Whether a look that will probably name one of these axes is under way: then further queries would mostly be in vain.
+
+        The guess takes the mean so far to go on. It depends on outcomes that were told, and delays queries without choosing among
+        them, so the looks and what they spend stay as planned. Planted losses: 64 and 128 trials under way take 3 to 4 % more
+        than 8 do, 11 % without it, and not more time (5 families, churn 2 %, seeds 0 to 23).
+        """
+        if not self._rows.out:
+            return False
+        for test in tests:
+            planned = len(self.planned.get(test, ()))
+            mean = self.mean(*test) if planned >= FIRST else NOTHING
+            if mean.n >= FIRST_GUESS and self.families[test[0]].is_expected(test[1], mean.z, mean.n, planned=planned):
+                return True
+        return False
 
     # -- hearing -----------------------------------------------------------------------------------------------------
     def hear(self, *, over: bool = False) -> None:

@@ -97,6 +97,20 @@ class SequentialTests:
         looks = len(self._looks[axis])
         return not self._over[axis] and looks < len(self._schedule) and self._schedule[looks] <= queries
 
+    def is_expected(self, axis: int, z: float, queries: int, *, planned: int) -> bool:
+        """Whether a look to come, at no more than the `planned` queries, is passed if these go on like those so far.
+
+        `z`: standard errors that the mean of so many `queries` lies above 0. A guess, for no claim.
+        """
+        if axis in self._named or not self.alpha:
+            return False
+        level, most = self._level(axis, self._named), len(self._schedule)
+        return any(
+            z * math.sqrt(self._schedule[i] / queries) >= _look_bounds(self._schedule[: i + 1], most, level, False)[-1]
+            for i in range(len(self._looks[axis]), most)
+            if self._schedule[i] <= planned
+        )
+
     def end(self, axis: int, differences: Floats, clusters: Ints | None = None) -> None:
         """The last look, when the budget or the log is at its end; later calls change nothing."""
         looks = self._looks[axis]
