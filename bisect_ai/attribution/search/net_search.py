@@ -33,12 +33,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from bisect_ai.attribution.problem import Attribution, Belief, Estimate, Outcome, Problem, Trial, bits
+from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Problem, Trial, bits
 from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, MOST_UNCLEAR, OPEN, SURELY
 from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests, WholeTable
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
-from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing
+from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing, running_estimate
 from bisect_ai.attribution.stats.sequential import ErrorBudget, LossBelow
 
 NOBODY_ELSE = 2.0  # as NOTHING_ELSE, where no other axis looks as if it were one
@@ -108,8 +108,8 @@ class NetSearch:
         p, rows = self._problem, self._rows
         stage = "confirm" if self.named() else "localise" if rows.asked >= START else "reproduce"
         harm = {name: self._tests.progress(a) for a, name in enumerate(p.axes)}
-        costs = {name: _running(self._rows.mean(*p.reverted_pair(a))) for a, name in enumerate(p.axes)}
-        return Belief(stage, _running(rows.mean(0, p.full), "loss"), harm, costs)
+        costs = {name: running_estimate(self._rows.mean(*p.reverted_pair(a))) for a, name in enumerate(p.axes)}
+        return Belief(stage, running_estimate(rows.mean(0, p.full), "loss"), harm, costs)
 
     def result(self) -> Attribution:
         """The attribution as of now."""
@@ -389,14 +389,3 @@ class NetSearch:
             open_axes=frozenset() if is_settled else self._standing.open_beside(named),
             may_join=frozenset() if is_settled else self._standing.may_join(named),
         )
-
-
-def _running(mean: Mean, what: str = "reverted alone") -> Estimate:
-    """A running mean for a live view, with an interval wide enough for many looks."""
-    if mean.n < 8:
-        return Estimate(None, None, mean.n, f"{what}: fewer than eight queries")
-    tuning = 32 / mean.n
-    half = mean.error * math.sqrt((1 + tuning) * math.log((1 + 1 / tuning) / 0.05**2))
-    return Estimate(
-        mean.value, (mean.value - half, mean.value + half), mean.n, f"{what}, paired by query, 95 % confidence sequence"
-    )

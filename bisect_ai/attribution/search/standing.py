@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Problem
+from bisect_ai.attribution.problem import Estimate, Floats, Problem
 from bisect_ai.attribution.search.back_sets import ENOUGH, OPEN, BackSets
 from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests
@@ -225,3 +225,14 @@ class Standing:
     @property
     def _problem(self) -> Problem:
         return self._rows.problem
+
+
+def running_estimate(mean: Mean, what: str = "reverted alone") -> Estimate:
+    """A running mean for a live view, with an interval wide enough for many looks."""
+    if mean.n < 8:
+        return Estimate(None, None, mean.n, f"{what}: fewer than eight queries")
+    tuning = 32 / mean.n
+    half = mean.error * math.sqrt((1 + tuning) * math.log((1 + 1 / tuning) / 0.05**2))
+    return Estimate(
+        mean.value, (mean.value - half, mean.value + half), mean.n, f"{what}, paired by query, 95 % confidence sequence"
+    )
