@@ -10,14 +10,15 @@ not want, and damage never runs over the end of a line. Lone surrogates, NUL and
 still read, and the first line of every segment is still written so: the first release reads it and says that it is too old.
 
 A long segment ends in its contents (`Contents`): what opening a store needs of its trials, in columns, so that their lines need not be
-read. Trials that were answered and scored with numbers are columns; every other record is there by its place and is read as ever. The
-record has a checksum like any other; when it is missing or damaged (the run was killed), the segment is read line by line. What is
-damaged in a line that was not read is noticed when its answer is asked for, or by `runs --verify`, which reads every line.
+read. Trials that were answered and scored (or are not to be: null) are columns; every other record is there by its place and is read as
+ever. The record has a checksum like any other; when it is missing or damaged (the run was killed), the segment is read line by line.
+What is damaged in a line that was not read is noticed when its answer is asked for, or by `runs --verify`, which reads every line.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from array import array
 from bisect import bisect_left
@@ -158,7 +159,7 @@ _KEY = 32  # bytes of a SHA-256
 
 @dataclass(frozen=True)
 class Contents:
-    """Trials in columns: `keys` (32 bytes each), `offsets`, `scores` (scorer to rows and values).
+    """Trials in columns: `keys` (32 bytes each), `offsets`, `scores` (scorer to rows and values; NaN: it does not apply, null in JSON).
 
     `sums`: run to its calls, nano-USD and tokens, and the most nano-USD and tokens of one call. `others`: the places of all other
     records.
@@ -179,7 +180,10 @@ class Contents:
         """What `Collector.entries` wrote. Raises `ValueError`, `TypeError`, `KeyError` or `OverflowError` for something else."""
         read = json.loads(payload)
         keys, offsets, others = bytes.fromhex(read["keys"]), array("Q", read["offsets"]), read["others"]
-        scores = {scorer: (array("Q", rows), array("d", values)) for scorer, (rows, values) in read["scores"].items()}
+        scores = {
+            scorer: (array("Q", rows), array("d", [math.nan if value is None else value for value in values]))
+            for scorer, (rows, values) in read["scores"].items()
+        }
         sums = {run: _run_sums(*map(int, numbers)) for run, numbers in read["sums"].items()}
         if len(keys) != _KEY * len(offsets):
             raise ValueError("these are no contents")
@@ -219,7 +223,7 @@ class Collector:
         for scorer, value, _ in head.get("scores", ()):
             rows, values = self.scores.setdefault(scorer, (array("Q"), array("d")))
             rows.append(row)
-            values.append(value)
+            values.append(math.nan if value is None else value)
         sums, nano, tokens = self.sums.setdefault(head["run"], [0] * 5), round((head["usd"] or 0.0) * NANO), head["tokens"]
         sums[:] = sums[0] + 1, sums[1] + nano, sums[2] + tokens, max(sums[3], nano), max(sums[4], tokens)
 
@@ -244,7 +248,7 @@ class Collector:
 def _scores_between(rows: array[int], values: array[float], begin: int, end: int) -> list[list[Any]]:
     """The scores of the rows from `begin` to `end`, which are counted from `begin`."""
     first, last = bisect_left(rows, begin), bisect_left(rows, end)
-    return [[row - begin for row in rows[first:last]], values[first:last].tolist()]
+    return [[row - begin for row in rows[first:last]], [None if math.isnan(value) else value for value in values[first:last]]]
 
 
 def _run_sums(calls: int, nano: int, tokens: int, *most: int) -> tuple[int, int, int, int, int]:
@@ -258,5 +262,5 @@ def _is_plain_head(head: Mapping[str, Any]) -> bool:
     return (
         not head["failed"]
         and not {"doubtful", "calls"} & head.keys()
-        and all(value is not None for _, value, _ in head.get("scores", ()))
+        and all(error is None for *_, error in head.get("scores", ()))
     )

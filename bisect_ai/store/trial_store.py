@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -394,6 +395,6 @@ class Store:
             places.set(row, segment, offset)
         for scorer, (some, values) in contents.scores.items():
             for i, value in zip(some, values, strict=True):
-                places.set_score(rows[i], scorer, value, None)
+                places.set_score(rows[i], scorer, None if math.isnan(value) else value, None)
         for run, sums in contents.sums.items():
             self._outlay(run).add_settled(*sums)
