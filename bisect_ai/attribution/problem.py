@@ -7,16 +7,19 @@ object serves a live run, a recorded one and a simulated one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+# numpy takes as long to import as settings, releases and log to read: what is also read without a search imports it where it computes.
+Floats: TypeAlias = "NDArray[np.float64]"
+Ints: TypeAlias = "NDArray[np.int64]"
+Bools: TypeAlias = "NDArray[np.bool_]"
 # How named axes act; `unsettled`: each costs quality, how they act together is not known.
 Mode = Literal["alone", "together", "either", "unsettled"]
 EffectKind = Literal["introduced", "reverted", "shapley", "interaction", "net"]
@@ -57,6 +60,8 @@ def cluster_numbers(clusters: Sequence[object] | Ints | None, rows: Sequence[int
 
     Without clusters every row is its own.
     """
+    import numpy as np
+
     chosen = np.asarray(rows)
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64, copy=False)
     if clusters is None:
@@ -67,6 +72,8 @@ def cluster_numbers(clusters: Sequence[object] | Ints | None, rows: Sequence[int
 
 def cluster_sums(values: Floats, clusters: Ints | None) -> Floats:
     """(G,) sums of the values (n,) within clusters; without clusters the values."""
+    import numpy as np
+
     return values if clusters is None else np.asarray(np.bincount(np.unique(clusters, return_inverse=True)[1], values))
 
 
@@ -313,6 +320,8 @@ class JudgeNoise:
 
     def of(self, contrasts: Floats, loads: Floats) -> Floats:
         """(m,) variance that verdicts give to contrasts (m, cells) of means in which a query's score has the load (n, cells)."""
+        import numpy as np
+
         if self.variance is None:
             return np.full(len(contrasts), np.inf)
         names = self.verdicts.ravel()
@@ -321,13 +330,15 @@ class JudgeNoise:
 
 def share_of(judged: float, variance: float) -> float | None:
     """The part of a variance that is the judge's noise, 1 at most; None: its noise is not known."""
-    if not np.isfinite(judged):
+    if not math.isfinite(judged):
         return None
     return min(1.0, judged / variance) if variance > 0 else float(judged > 0)
 
 
 def interaction_contrast(k: int, axes: Sequence[int]) -> Floats:
     """(2^k,) the interaction of `axes`, averaged over the settings of the others."""
+    import numpy as np
+
     inside = mask(axes)
     cells = np.arange(1 << k)
     on = np.array([(cell & inside).bit_count() for cell in cells])

@@ -140,7 +140,9 @@ class Smallest:
 
 
 def repeated(keys: Collection[int]) -> frozenset[int]:
-    """The keys that occur more than once; 8 bytes a key, whatever their number."""
+    """The keys that occur more than once; 8 bytes a key, where there are many."""
+    if len(keys) <= FEW_KEYS:
+        return frozenset(key for key, times in Counter(map(int, keys)).items() if times > 1)
     import numpy as np
 
     ordered = np.sort(np.asarray(keys, dtype=np.uint64))
@@ -152,6 +154,7 @@ def too_many_strata(segment: str | None) -> QueryError:
     return QueryError(f"log segment {segment!r} has more than {MAX_STRATA} values; name a coarser column, or leave it out")
 
 
+FEW_KEYS = 100_000  # counted in less time than numpy takes to import
 TOP = 2**64 - 1  # keys are uniform below it
 
 

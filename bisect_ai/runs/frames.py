@@ -5,13 +5,11 @@ Every table has its columns even when it has no rows, so that code on top of it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, overload
-
-import numpy as np
-from numpy.typing import NDArray
 
 from bisect_ai.attribution.problem import Floats, Ints, Trial, names_of
 from bisect_ai.canonical import digest
@@ -19,7 +17,9 @@ from bisect_ai.runs.observations import FinishedTrial, Observation, Observations
 from bisect_ai.targets.answer import Answer
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 Row = Mapping[str, Any]
 EFFECTS = ("axes", "kind", "estimate", "low", "high", "breaks", "mends", "proved", "p_adjusted", "n", "method")
@@ -153,9 +153,9 @@ class ScoreTrials(Sequence[Observation]):
     def _finished(self, row: int) -> FinishedTrial:
         query, cell, repeat = int(self.query[row]), int(self.cell[row]), int(self.repeats[row])
         name, score = self.load_names()[query], float(self.score[row])
-        answer = Answer(error=NO_SCORE if self.failed and np.isnan(score) else None)
+        answer = Answer(error=NO_SCORE if self.failed and math.isnan(score) else None)
         identity = digest({"query": name, "cell": cell, "repeat": repeat})
-        scores = {self.metric: None if np.isnan(score) else score}
+        scores = {self.metric: None if math.isnan(score) else score}
         return FinishedTrial(
             name, Trial(query, cell, repeat), names_of(cell, self.axes), identity, answer, scores, None, False, True
         )
@@ -163,6 +163,7 @@ class ScoreTrials(Sequence[Observation]):
     @cached_property
     def repeats(self) -> Ints:
         """(rows,) how many rows of the same query and cell come before each."""
+        import numpy as np
         import pandas as pd
 
         place = pd.Series(self.query * (1 << len(self.axes)) + self.cell)
@@ -170,6 +171,7 @@ class ScoreTrials(Sequence[Observation]):
 
     def frame(self) -> pd.DataFrame:
         """One row a trial, as `observations` makes of any trials."""
+        import numpy as np
         import pandas as pd
 
         failed = np.isnan(self.score) & self.failed

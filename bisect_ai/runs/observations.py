@@ -8,8 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, overload
 
-import numpy as np
-
 from bisect_ai.attribution.problem import Bools, Floats, Trial
 from bisect_ai.provider.usage import Usage
 from bisect_ai.scoring.metric import Metric
@@ -260,6 +258,8 @@ class Observations(Sequence[Observation]):
     @property
     def called(self) -> list[int]:
         """The rows of trials that the target was asked for: neither the log's scores nor what cannot run."""
+        import numpy as np
+
         rows: list[int] = np.flatnonzero(~(self.logged | self.unanswerable)).tolist()
         return rows
 
@@ -272,6 +272,8 @@ class Observations(Sequence[Observation]):
 
     def scored(self, name: str) -> Floats:
         """(rows,) scores by one scorer; NaN: not scored."""
+        import numpy as np
+
         if name not in self.names:
             return np.full(len(self), np.nan)
         return np.array(self.values).reshape(len(self), len(self.names))[:, self.names.index(name)]
@@ -284,6 +286,8 @@ class Observations(Sequence[Observation]):
     @property
     def missed(self) -> Bools:
         """(rows,) whether the trial rests on a tool call whose result nobody knows."""
+        import numpy as np
+
         return np.array([fate.outcome == MISSING for fate in self.fates], dtype=bool)
 
     @property
@@ -304,9 +308,13 @@ class Observations(Sequence[Observation]):
     @property
     def logged(self) -> Bools:
         """(rows,) whether the score is the log's."""
+        import numpy as np
+
         return np.frombuffer(bytes(self.flags), dtype=np.uint8) & _LOGGED > 0
 
     def _mask(self, rows: Mapping[int, object]) -> Bools:
+        import numpy as np
+
         mask = np.zeros(len(self), dtype=bool)
         mask[list(rows)] = True
         return mask

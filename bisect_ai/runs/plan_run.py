@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bisect_ai.attribution.search.coupled import MOST_AXES_ADAPTIVE, design_search
+from bisect_ai.attribution.designs.fractions import MOST_AXES_ADAPTIVE
 from bisect_ai.attribution.stats.smallest_loss import Size, sizes
 from bisect_ai.canonical import canonical, digest, plain
 from bisect_ai.errors import InputError
@@ -40,7 +40,7 @@ PROBES = 20
 def plan_of(prepared: Prepared) -> dict[str, Any]:
     """The plan of a prepared study."""
     tokens, usd = _per_call(prepared)
-    options, tape = sizes(prepared.problem), tape_ahead(prepared)
+    options, tape = sizes(prepared.outline), tape_ahead(prepared)
     chosen, unit = _chosen_size(prepared, options), prepared.metric.own_unit
     return {
         "good": prepared.good.name,
@@ -66,8 +66,10 @@ def plan_of(prepared: Prepared) -> dict[str, Any]:
 
 def _chosen_size(prepared: Prepared, options: Mapping[str, Size]) -> Size:
     """The size of the chosen design; the others are told beside it where they can run. Raises `InputError` as the run would."""
-    design, problem = prepared.config.design, prepared.problem
+    design, problem = prepared.config.design, prepared.outline
     if design not in options or problem.k > MOST_AXES_ADAPTIVE:
+        from bisect_ai.attribution.search.coupled import design_search
+
         design_search(design, problem)
     if design not in options:
         raise InputError(f"cannot plan design {design} for {problem.k} axes; use design adaptive, or leave axes out")

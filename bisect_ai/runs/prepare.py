@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from bisect_ai.attribution.search.coupled import design_search
 from bisect_ai.canonical import digest
 from bisect_ai.config import (
     FILE,
@@ -36,7 +35,6 @@ from bisect_ai.release.diff import diff
 from bisect_ai.release.load import changed_axes, check_pair
 from bisect_ai.release.pair import load_pair
 from bisect_ai.replay.interrupts import heeded, seldom_collected
-from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.prepared import Prepared, check_tolerance, metric_of
 from bisect_ai.runs.question import Bisection
 from bisect_ai.runs.release_writer import check_no_key
@@ -45,6 +43,8 @@ from bisect_ai.scoring.scorers import build_scorers
 from bisect_ai.targets.target import PythonTarget, RecordedTarget, Target
 
 if TYPE_CHECKING:
+    from bisect_ai.attribution.problem import Problem, Search
+    from bisect_ai.runs.ledger import Watch
     from bisect_ai.runs.preflight import Objection
 
 
@@ -120,7 +120,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
         metric,
         target,
         partial(_first_target, make),
-        Bisection(design_search),
+        Bisection(_search_of_design),
         diff(good, bad),
         (*(files.notes if files else ()), *sample.notices, *notices),
     )
@@ -130,7 +130,7 @@ STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under
 # What is done with a prepared study: `work(prepared, folder=…, watch=…, stop=…)`.
 R = TypeVar("R")
 # What gives a function to call with the progress of a run.
-Watching: TypeAlias = Callable[[], AbstractContextManager[Watch]]
+Watching: TypeAlias = "Callable[[], AbstractContextManager[Watch]]"
 
 
 def started(
@@ -196,6 +196,13 @@ def _settled_scorers(config: Config) -> Any:
 
 def _first_target(make: Callable[[], tuple[Target, list[str]]]) -> Target:
     return make()[0]
+
+
+def _search_of_design(design: str, problem: Problem) -> Search:
+    """A fresh search of the named design; what searches take is imported when one begins."""
+    from bisect_ai.attribution.search.coupled import design_search
+
+    return design_search(design, problem)
 
 
 def check_comparable(metric: Scorer, sample: Sample) -> None:

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bisect_ai.attribution.problem import Problem, cluster_numbers, names_of
 from bisect_ai.attribution.stats.smallest_loss import objection
 from bisect_ai.canonical import digest
@@ -126,20 +124,28 @@ class Prepared:
     @cached_property
     def problem(self) -> Problem:
         """The run as attribution sees it."""
+        import numpy as np
+
         sample = self.sample
         weights = np.array(sample.weights, float)
-        clusters = None if sample.clusters is None else cluster_numbers(sample.clusters, range(len(sample)))
+        return replace(
+            self.outline,
+            weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
+            clusters=None if sample.clusters is None else cluster_numbers(sample.clusters, range(len(sample))),
+        )
+
+    @property
+    def outline(self) -> Problem:
+        """The problem without its arrays (weights, clusters): all that the size of a design depends on."""
         return Problem(
             axes=self.axes,
-            queries=len(sample.queries),
+            queries=len(self.sample.queries),
             budget=max(self.config.budget.calls - self.calls_before, 2),
             tolerance=self.config.tolerance,
             alpha=self.alpha,
             seed=self.config.seed,
-            population=sample.population,
+            population=self.sample.population,
             bounds=self.metric.oriented_ends,
-            weights=None if np.allclose(weights, weights[0]) else weights / weights.mean(),
-            clusters=clusters,
             couplings=self._couplings,
         )
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Ends = tuple[float, float]
-Floats = NDArray[np.float64]
+Floats: TypeAlias = "NDArray[np.float64]"
 SHARE: Ends = (0.0, 1.0)
 # Units that say no more than that the metric is a score.
 UNITLESS = ("", "score", "share")
@@ -31,6 +33,8 @@ class Metric:
 
     def as_seen(self, scores: Floats) -> Metric:
         """The metric when these are all of its scores (NaN: none): shares where they lie in [0, 1]; half a second is no share."""
+        import numpy as np
+
         lowest, highest = np.fmin.reduce(scores, initial=np.inf), np.fmax.reduce(scores, initial=-np.inf)
         return replace(self, seen_as_share=self.own_unit is None and bool(0 <= lowest <= highest <= 1))
 
@@ -86,6 +90,8 @@ class Metric:
 
     def to_unit(self, scores: Floats) -> Floats:
         """(n,) the scores on a scale from 0 (the worst) to 1; what lies beyond an end counts as it."""
+        import numpy as np
+
         shares = (np.clip(scores, *self.scale) - self.scale[0]) / self.span
         return np.asarray(shares if self.higher_is_better else 1 - shares)
 

@@ -11,15 +11,15 @@ from functools import cached_property
 from itertools import repeat
 from operator import is_
 from threading import Lock
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bisect_ai.canonical import canonical, plain
 from bisect_ai.errors import ReleaseError
 from bisect_ai.provider.transport import close_connections
-from bisect_ai.targets.term_index import Ints, TermIndex
 from bisect_ai.targets.vector_index import Embed, VectorIndex
+
+if TYPE_CHECKING:
+    from bisect_ai.targets.term_index import Ints, TermIndex
 
 DEFAULT_K = 4  # documents, as LangChain and most tutorials have it
 REMEMBERED_CORPORA = 64  # cells of six axes
@@ -90,6 +90,8 @@ class CorpusIndex:
 
 def _best(scores: Any, k: int | None) -> list[int]:
     """Places of the k highest scores above 0, best first, ties by place."""
+    import numpy as np
+
     least = np.partition(scores, -k)[-k] if k is not None and len(scores) > k > 0 else 0.0
     # What rounds to the k-th highest lies less than two last decimals below it.
     places = np.flatnonzero(scores > max(least - 2 * 10.0**-DECIMALS, 0.0))
@@ -126,6 +128,8 @@ class _Named:
 
     def rows_of(self, names: list[Any], texts: list[Any]) -> Ints:
         """The row of each text that stands here under its name, the same object; -1 for others."""
+        import numpy as np
+
         others: Iterable[Any] = self.texts
         rows = self.rows
         if names != self.names:
@@ -153,6 +157,8 @@ class _Union:
 
     def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
         """The rows of documents by name. A text that stood under its name in a corpus known, the same object, is not looked up."""
+        import numpy as np
+
         names = _names_in_order(given)
         texts, rows = list(map(given.__getitem__, names)), np.full(len(names), -1, dtype=np.int32)
         for known in self._known:
@@ -166,6 +172,8 @@ class _Union:
 
     def _rows(self, documents: Sequence[Document]) -> Ints:
         """The rows of documents in the index, to which those that are new are added."""
+        import numpy as np
+
         new = [each for each in dict.fromkeys(documents) if each not in self._places]
         self.index.add([f"{each.id}\n{each.text}" for each in new])
         self._places.update(zip(new, range(len(self.documents), len(self.documents) + len(new)), strict=True))
@@ -181,9 +189,8 @@ class Indexes:
 
     def __init__(self, embed: Callable[[dict[str, Any]], Embed] | None = None) -> None:
         self._embed = embed
-        self._terms = TermIndex()
         # By the parameters of the embedding model; of terms under no name.
-        self._unions: dict[str, _Union] = {"": _Union(self._terms)}
+        self._unions: dict[str, _Union] = {}
         self._alone = Lock()
         self._by_content: OrderedDict[Any, CorpusIndex] = OrderedDict()
         # The object is held beside its index, so that its id cannot be given to another object meanwhile.
@@ -264,8 +271,14 @@ class Indexes:
         return index
 
     def _union(self, name: str, retriever: Retriever) -> _Union:
-        if name not in self._unions:
-            if self._embed is None or retriever.model is None:
+        if name in self._unions:
+            return self._unions[name]
+        if retriever.model is None:
+            from bisect_ai.targets.term_index import TermIndex  # a corpus that nobody searches is only read
+
+            self._unions[name] = _Union(TermIndex())
+        else:
+            if self._embed is None:
                 raise ReleaseError("cannot search by embeddings here: nothing calls the model")
             self._unions[name] = _Union(VectorIndex(self._embed(retriever.model)))
         return self._unions[name]

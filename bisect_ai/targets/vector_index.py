@@ -12,10 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bisect_ai.canonical import digest
 from bisect_ai.provider.budget import Account, trip
@@ -24,6 +21,10 @@ from bisect_ai.provider.retry import CallFailed, RequestTally
 from bisect_ai.provider.usage import EMBEDDED_TOGETHER, LONGEST_EMBEDDED
 from bisect_ai.provider.user_code import code_identity
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 # Requests under way while a corpus is embedded.
 AT_ONCE = 8
 # Decimals of a similarity that rank: 32-bit sums over some thousand numbers differ beyond, by the order in which they are
@@ -31,7 +32,7 @@ AT_ONCE = 8
 DIGITS = 6
 # Significant digits that tell one 32-bit number from all others.
 _PLACES = 9
-Floats = NDArray[np.float32]
+Floats: TypeAlias = "NDArray[np.float32]"
 # Texts, and the id of the query that they come from, to an awaitable list of their vectors.
 Embed = Callable[[Sequence[str], str], Any]
 
@@ -123,6 +124,8 @@ class VectorIndex:
     """The union of all documents seen, one row of unit length each; not safe to add to from two threads at once."""
 
     def __init__(self, embed: Embed) -> None:
+        import numpy as np
+
         self._embed = embed
         self._texts: list[str] = []
         self._matrix: Floats = np.zeros((0, 0), dtype=np.float32)
@@ -160,6 +163,7 @@ class VectorIndex:
 
     def embedding(self, rows: NDArray[np.int32]) -> Callable[[str], NDArray[np.float64]]:
         """A question to 1 plus its cosine with each document of a mixture, shape (rows,): 0 is the very opposite."""
+        import numpy as np
 
         def scores(question: str) -> NDArray[np.float64]:
             near = self._matrix[: self._filled] @ self._questions[question]
@@ -168,6 +172,8 @@ class VectorIndex:
         return scores
 
     def _append(self, vectors: Sequence[Sequence[float]]) -> None:
+        import numpy as np
+
         rows = self._unit(vectors)
         if len(self._matrix) < self._filled + len(rows):
             larger = np.zeros((len(self._texts), rows.shape[1]), dtype=np.float32)
@@ -177,6 +183,8 @@ class VectorIndex:
         self._filled += len(rows)
 
     def _unit(self, vectors: Sequence[Sequence[float]]) -> Floats:
+        import numpy as np
+
         lengths = {len(vector) for vector in vectors}
         if len(lengths | ({self._matrix.shape[1]} if self._filled else set())) > 1:
             raise CallFailed("the model's vectors are not of one length", outcome="malformed")

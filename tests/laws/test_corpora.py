@@ -129,13 +129,14 @@ def test_a_mixture_adds_only_the_documents_that_are_new() -> None:
     good = {f"{i:03}": f"document {i} of the good release" for i in range(100)}
     bad = {**good, "007": "another text"}
     indexes.get(good)
-    add = indexes._terms.add
+    index = indexes._unions[""].index
+    add = index.add
 
     def counted(texts: list[str]) -> None:
         added.append(len(texts))
         add(texts)
 
-    indexes._terms.add = counted
+    index.add = counted
     indexes.get(bad)
     indexes.get({**bad, "008": "a third"})
     indexes.get({**good, "008": "a third"})

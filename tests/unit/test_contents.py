@@ -85,11 +85,9 @@ def test_the_same_by_contents_and_line_by_line(path: Path, monkeypatch: pytest.M
 def test_a_score_that_does_not_apply_is_in_the_columns(path: Path) -> None:
     """Or else a run with such a scorer is read line by line."""
     (segment,) = (path / "journal").glob("*.journal")
-    (line,) = [line for line in segment.read_bytes().splitlines(keepends=True) if b'"type":"contents"' in line]
-    record = record_lines.decode(line)
-    assert record is not None
-    columns = record_lines.Contents.from_payload(record[2])
-    listed = {columns.key(row).hex(): value for row, value in zip(*columns.scores["s"], strict=True)}
+    records = [record_lines.decode(line) for line in segment.read_bytes().splitlines(keepends=True)]
+    pieces = [record_lines.Contents.from_payload(each[2]) for each in records if each and each[1]["type"] == "contents"]
+    listed = {each.key(row).hex(): value for each in pieces for row, value in zip(*each.scores["s"], strict=True)}
     assert math.isnan(listed[identity(2)]) and listed[identity(4)] == 4 / 3
     assert identity(1) not in listed  # why there is none stands in its line
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bisect_ai.attribution.designs.factorial import GENERATORS, FactorialSearch, FractionalSearch, fraction
+from bisect_ai.attribution.designs.factorial import FactorialSearch, FractionalSearch
+from bisect_ai.attribution.designs.fractions import GENERATORS, fraction
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial, interaction_contrast
 from bisect_ai.attribution.stats.contrasts import factorial_contrast
 from bisect_ai.attribution.stats.inference import Fit

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bisect_ai
-from bisect_ai.attribution.designs.factorial import fraction
+from bisect_ai.attribution.designs.fractions import fraction
 from bisect_ai.attribution.problem import Problem, interaction_contrast
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.contrasts import factorial_contrast

@@ -17,7 +17,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from bisect_ai.attribution.designs.factorial import FactorialSearch, FractionalSearch, fraction, fraction_size
+from bisect_ai.attribution.designs.factorial import FactorialSearch, FractionalSearch
+from bisect_ai.attribution.designs.fractions import MOST_AXES_ADAPTIVE, fraction, fraction_size
 from bisect_ai.attribution.problem import Attribution, Belief, Cause, CellValue, Estimate, Outcome, Problem, Search, Trial
 from bisect_ai.attribution.search.drill_problem import Probe, Units
 from bisect_ai.attribution.stats.sequential import ErrorBudget
@@ -303,8 +304,6 @@ DESIGNS: dict[str, Callable[[Problem], Search]] = {
     "adaptive": _adaptive_search,
     "fractional": _fractional_search,
 }
-# Axes that the adaptive search takes: with more, cells are no longer told apart in the memory and time of a usual run.
-MOST_AXES_ADAPTIVE = 24
 
 
 def design_search(design: str, problem: Problem) -> Search:

@@ -17,9 +17,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import numpy as np
-
-from bisect_ai.attribution.designs.factorial import MOST_AXES_FULL, fraction_size
+from bisect_ai.attribution.designs.fractions import MOST_AXES_FULL, fraction_size
 from bisect_ai.attribution.problem import Floats, Problem
 
 # Two points of a score between 0 and 1.
@@ -52,7 +50,7 @@ def is_open(scores: Floats, unit: str | None) -> bool:
 
 def relative(scores: Floats) -> float:
     """The default tolerance of an open scale, from scores of the good release; points of the metric."""
-    mean = abs(float(np.mean(scores)))
+    mean = abs(float(scores.mean()))
     return float(f"{RELATIVE * mean:.3g}") if mean > 0 else DEFAULT
 
 
