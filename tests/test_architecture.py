@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -310,6 +311,20 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "demo" in done.stdout
+
+
+def test_settings_releases_and_log_are_read_without_numpy(tmp_path: Path) -> None:
+    """It takes 0.1 s of processor to import: a fifth of what a check may take in all."""
+    incident = shutil.copytree(PACKAGE.parent / "fixtures" / "planted" / "together", tmp_path / "incident")
+    code = (
+        "import sys\n"
+        "from bisect_ai.cli import main\n"
+        "try:\n    main(['check', '--free'])\nexcept SystemExit:\n    pass\n"
+        "assert 'numpy' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=incident, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "nothing is wrong" in done.stdout
 
 
 def dead(folders: list[Path]) -> list[str]:

@@ -13,7 +13,6 @@ One of a process, and only of the program (`bisect-ai run`): a Python process th
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import mmap
 import os
@@ -200,6 +199,8 @@ def _beat(board: Board, over: threading.Event) -> None:
 @contextlib.contextmanager
 def _exits_at_once() -> Iterator[None]:
     """Inside, SIGQUIT ends the program with `STUCK`, its own number, without the interpreter: C calls C."""
+    import ctypes
+
     own = ctypes.CDLL(None)
     own.signal.restype, own.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
     before = own.signal(signal.SIGQUIT, ctypes.cast(own._exit, ctypes.c_void_p))

@@ -309,11 +309,13 @@ def _edit(path: Path, old: str, new: str) -> None:
     [
         lambda folder: _edit(folder / "bisect.yaml", "tolerance: 0.05", "tolerance: 0.05\nalpha: 0.04"),
         lambda folder: _edit(folder / "bisect.yaml", "segment: topic", "segment: id"),
+        lambda folder: _add_comment(folder / "app.py"),
+        lambda folder: _edit(folder / "releases" / "bad.yaml", "axes:", "axes:\n  sampling: {temperature: 0.5}"),
         lambda folder: (folder / "log.jsonl").write_text("\n".join((folder / "log.jsonl").read_text().splitlines()[:-1])),
         lambda folder: invoke("runs", "--purge-query", re.findall(r'"query":"(q[0-9]+)"', _journal(folder).read_text())[0]),
         lambda folder: _cut(_journal(folder)),
     ],
-    ids=["alpha", "segment", "log", "purged", "damaged"],
+    ids=["alpha", "segment", "code", "release", "log", "purged", "damaged"],
 )
 def test_a_run_whose_basis_changed_is_replayed(
     incident: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
@@ -321,6 +323,10 @@ def test_a_run_whose_basis_changed_is_replayed(
     assert invoke("run").exit_code == 0
     change(incident)
     assert _replayed(monkeypatch)
+
+
+def _add_comment(path: Path) -> None:
+    path.write_text(path.read_text() + "\n# edited\n")
 
 
 def _journal(folder: Path) -> Path:
