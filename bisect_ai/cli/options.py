@@ -65,11 +65,14 @@ def search_options(command: F) -> F:
     )
 
 
+good_option = click.option("--good", metavar="RELEASE", help="The release that was fine: a file or a git revision.")
+
+
 def replay_options(command: F) -> F:
     """Releases, log, verdict, limits and where calls run."""
     return _with(
         limit_options(command),
-        click.option("--good", metavar="RELEASE", help="The release that was fine: a file or a git revision."),
+        good_option,
         click.option(
             "--bad",
             metavar="RELEASE",

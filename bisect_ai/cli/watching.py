@@ -16,11 +16,11 @@ from bisect_ai.cli.options import (
     INCONCLUSIVE,
     REGRESSION,
     events_option,
+    good_option,
     limit_options,
     log_options,
     log_settings,
     overrides_of,
-    replay_options,
     report_options,
     search_options,
 )
@@ -29,7 +29,8 @@ from bisect_ai.cli.output import beside, check_places, deliver, notify, progress
 
 @main.command(short_help="Nothing was deployed: is a release worse than its log says?")
 @click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
-@replay_options
+@good_option
+@limit_options
 @events_option
 @report_options
 def drift(config: Path, events: str | None, **options: Any) -> None:
