@@ -45,6 +45,11 @@ def mask(axes: Iterable[int]) -> int:
     return sum(1 << i for i in axes)
 
 
+def what_counts(loss: float, tolerance: float) -> float:
+    """The smallest cost that keeps an axis from being called innocent: the tolerance, or what a rollback may leave if that is more."""
+    return max(tolerance, (1 - RESTORED) * loss)
+
+
 def score_ends(declared: tuple[float, float] | None, lowest: float, highest: float) -> tuple[float, float]:
     """The lowest and the highest score there can be: as declared, else 0 and 1 (or -1 and 0) where all lie between, else those seen."""
     if declared is not None:
@@ -175,6 +180,13 @@ class Estimate:
     judged: float | None = None
     # The interval over every value that failed and missing answers might have had (Manski); None: none is needed.
     bounds: tuple[float, float] | None = None
+
+    @property
+    def most(self) -> float:
+        """What the number is below, one-sided 95 %: 1.645 of the 1.96 standard errors of its interval; infinite where undefined."""
+        if self.value is None or self.interval is None:
+            return math.inf
+        return self.value + 1.645 / 1.96 * (self.interval[1] - self.value)
 
 
 @dataclass(frozen=True)

@@ -192,13 +192,16 @@ def part_of_drop(report: Report, cause: NamedCause) -> str:
 
 
 def open_axes(report: Report, *, quoting: Quoting = PLAIN) -> str:
-    """The changed axes beside a cause that may cost quality too: they look so, and the calls ended before more was known."""
+    """The changed axes beside a cause that are not shown to cost less than what counts: "tools (-1 to 6 points) or model"."""
     verdict = report.verdict
     if verdict.kind != "cause":
         return ""
     known = {axis for cause in verdict.causes for axis in cause.axes} | set(verdict.keep)
     known |= set(verdict.rollback.axes) if verdict.rollback else set()
-    return listed([quoting.name(axis) for axis in report.axes if axis not in known], last=" or ")
+    scale = fine_scale(report, quoting)
+    costs = {effect.axes[0]: effect.interval for effect in report.effects if effect.kind == "net" and effect.interval}
+    ends = {axis: f" ({scale.number(cost[0])} to {scale.difference(cost[1])})" for axis, cost in costs.items()}
+    return listed([f"{quoting.name(axis)}{ends.get(axis, '')}" for axis in report.axes if axis not in known], last=" or ")
 
 
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:

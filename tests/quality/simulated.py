@@ -93,6 +93,7 @@ def make(
         "two": [({a}, "alone", 200), ({b}, "alone", 160)],
         "together": [({a, b}, "together", 360)],
         "triple": [({a, b, c}, "together", 360)],
+        "four": [({x}, "alone", 100) for x in range(4)],
         "mixed": [({a}, "alone", 200), ({b, c}, "together", 160)],
         "either": [({a, b}, "either", 360)],
         "masking": [({a}, "alone", 500)],

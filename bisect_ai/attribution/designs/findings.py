@@ -33,6 +33,7 @@ from bisect_ai.attribution.problem import (
     bits,
     mask,
     names_of,
+    what_counts,
 )
 from bisect_ai.attribution.rules import Rule, explain
 from bisect_ai.attribution.stats import contrasts
@@ -87,14 +88,14 @@ def conclude_table(
         "loss": loss,
         "good": cell_mean(problem, table, 0),
         "bad": cell_mean(problem, table, problem.full),
-        "effects": (*factorial_effects(problem, table), *_net_effects(problem, table, mains)),
+        "effects": (*factorial_effects(problem, table), *(net := _net_effects(problem, table, mains))),
     }
     if settled or (loss.interval is not None and loss.interval[1] < problem.tolerance):
         reason = f"the loss's 95 % interval lies below the tolerance of {problem.tolerance:g}"
         return Attribution("no_regression", keep=problem.axes, reason=reason, **shared)  # type: ignore[arg-type]  # one dict for three returns
     guilty = sorted({*_proved(problem, mains, alpha), *named})
     if guilty and _has_loss(problem, table):
-        return _factorial_cause(problem, table, guilty, shared)
+        return _factorial_cause(problem, table, guilty, net, shared)
     return _factorial_inconclusive(problem, table, mains, planned or 1 << k, shared)
 
 
@@ -193,11 +194,15 @@ def _rules_of_guilty(problem: Problem, table: ScoreTable, guilty: list[int]) -> 
     return [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
 
 
-def _factorial_cause(problem: Problem, table: ScoreTable, guilty: list[int], shared: dict[str, object]) -> Attribution:
+def _factorial_cause(
+    problem: Problem, table: ScoreTable, guilty: list[int], net: list[Effect], shared: dict[str, object]
+) -> Attribution:
     rules = _rules_of_guilty(problem, table, guilty)
     causes = [Cause(tuple(problem.axes[a] for a in r.axes), r.mode, _shapley_share(problem, table, r)) for r in rules]
     rollback = measured_rollback(problem, table, guilty)
     back = set() if rollback is None else set(rollback.axes)
+    size = what_counts(float(table.means[0] - table.means[problem.full]), problem.tolerance)
+    cleared = {e.axes[0] for e in net if e.estimate.most < size}
     notes: tuple[str, ...] = ()
     if rollback is not None and (innocent := back - {problem.axes[a] for a in guilty} - set(rollback.along)):
         notes = (_why_along(problem, innocent, len(back)),)
@@ -205,7 +210,7 @@ def _factorial_cause(problem: Problem, table: ScoreTable, guilty: list[int], sha
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
         rollback=rollback,
-        keep=tuple(a for i, a in enumerate(problem.axes) if i not in guilty and a not in back),
+        keep=tuple(a for i, a in enumerate(problem.axes) if i not in guilty and a in cleared - back),
         reason="average net costs, one-sided, with Holm's correction over all axes",
         notes=notes,
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
@@ -367,7 +372,7 @@ def _effects_of_kind(
 
 def cell_mean(problem: Problem, table: ScoreTable, cell: int) -> Estimate:
     """The population value of a cell."""
-    return estimate(table, _cell_contrast(problem.k, cell), what="cell mean")
+    return estimate(table, np.where(np.arange(1 << problem.k) == cell, 1.0, 0.0), what="cell mean")
 
 
 def _factorial_cells(
@@ -390,9 +395,3 @@ def _factorial_notes(problem: Problem, table: ScoreTable, infeasible: frozenset[
     if groups < 30:  # below it the normal quantile and that of t differ by 4 %
         notes.append(f"only {groups} independent queries or clusters: intervals rest on few")
     return notes
-
-
-def _cell_contrast(k: int, cell: int) -> Floats:
-    c = np.zeros(1 << k)
-    c[cell] = 1.0
-    return c

@@ -87,11 +87,16 @@ class Advice:
 
     def _scaled(self, tried: list[Mean]) -> list[Mean]:
         known = [m.value for m in tried if m.n]
-        if not known:
-            return [NOTHING] * len(tried)
-        least = min(*known, HALF * max(known))  # each of them may be enough
+        least = min(*known, HALF * max(known)) if known else 0.0  # each of them may be enough
+        return [self._of_loss(m, least) for m in tried]
+
+    def share_of(self, family: str, axis: int) -> Mean:
+        """What a single axis did as a part of the loss: more than it does, where queries were chosen that failed by chance."""
+        return self._of_loss(self._tried(family, axis))
+
+    def _of_loss(self, tried: Mean, least: float = 0.0) -> Mean:
         scale = max(self._loss.value, self._rows.problem.tolerance) / max(self._lost(), 1e-9)
-        return [Mean((m.value - least) * scale, m.error * scale, m.n) if m.n else NOTHING for m in tried]
+        return Mean((tried.value - least) * scale, tried.error * scale, tried.n) if tried.n else NOTHING
 
     def favours_introducing(self) -> bool:
         """Whether introducing single axes breaks these queries, and reverting single ones hardly mends any."""
@@ -190,11 +195,11 @@ class Advice:
         return [a for a in range(self._rows.problem.k) if a not in named]
 
 
-def combined(mean: Mean, advice: Mean) -> Mean:
+def combined(mean: Mean, advice: Mean, *, doubt: float = DOUBT) -> Mean:
     """What fresh queries and advice say together, each by its precision."""
     if not advice.n:
         return mean
-    error = DOUBT * advice.error
+    error = doubt * advice.error
     if not mean.n:
         return Mean(advice.value, error, advice.n)
     own, other = mean.error**-2, error**-2

@@ -71,7 +71,7 @@ class Evidence:
     error_budget: ErrorBudget
     # Axes that are not named and look as if they cost a part of the loss.
     suspected: frozenset[int]
-    # Those of which that is open when the calls end. None once it is settled.
+    # Those that are not shown to cost less than what counts.
     open_axes: frozenset[int]
     # Those that look as if they did as much as a named one: with it, or instead of it. None once that is settled.
     may_join: frozenset[int]

@@ -386,6 +386,6 @@ class NetSearch:
             suspects=tuple((self._tests.mean(n, a), 4 if n == "net" else 2) for n, a in self._tests.planned),
             error_budget=self.error_budget,
             suspected=self._standing.suspected(named),
-            open_axes=frozenset() if is_settled else self._standing.open_beside(named),
+            open_axes=self._standing.open_beside(named),
             may_join=frozenset() if is_settled else self._standing.may_join(named),
         )
