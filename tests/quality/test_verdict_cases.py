@@ -53,6 +53,12 @@ def check_words(result: bisect_ai.Result) -> None:
         assert not set(back["axes"]) & set(report["verdict"]["keep"])
 
 
+def check_beside(result: bisect_ai.Result, axis: str) -> None:
+    """It may stay, or it is told as open with what it may cost: 5 to 12 % that shuffle hide 2 points for thousands of calls."""
+    told = result.verdict.sentence.rpartition("Whether ")[2]
+    assert axis in result.verdict.keep or (f"{axis} (-" in told and told.endswith("costs quality too is open."))
+
+
 def test_an_axis_that_breaks_and_mends_alike_is_not_named_beside_the_cause() -> None:
     rng = random.Random(7)
     prompt, model = ([rng.random() for _ in range(400)] for _ in range(2))
@@ -65,7 +71,7 @@ def test_an_axis_that_breaks_and_mends_alike_is_not_named_beside_the_cause() -> 
     assert result.verdict.sentence.startswith("prompt alone causes the drop")
     assert causes(result) == [("prompt",)]
     assert result.verdict.rollback.axes == ("prompt",)
-    assert "model" in result.verdict.keep
+    check_beside(result, "model")
     check_words(result)
 
 
@@ -87,7 +93,7 @@ def test_a_shuffling_or_helping_axis_is_neither_named_nor_rolled_back(mend: int,
     result = solve(passes, axes=FOUR[:k], queries=n, calls=calls)
     assert causes(result) == [("prompt",)]
     assert result.verdict.rollback.axes == ("prompt",)
-    assert "model" in result.verdict.keep
+    check_beside(result, "model")
     check_words(result)
 
 

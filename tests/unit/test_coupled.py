@@ -27,8 +27,11 @@ def solved(
     status: str = "infeasible",
     seed: int = 0,
 ) -> tuple[Attribution, list[Trial]]:
-    """A search over queries of which a fifth fails for each guilty axis; a mixture that lacks a need does not run."""
-    search = design_search(design, Problem(axes=axes, queries=600, budget=budget, population=600, seed=seed))
+    """A search over queries of which a fifth fails for each guilty axis; a mixture that lacks a need does not run.
+
+    The tolerance is what a search that ends after some 400 calls can exclude of the other axes.
+    """
+    search = design_search(design, Problem(axes=axes, queries=600, budget=budget, population=600, seed=seed, tolerance=0.06))
     rng = np.random.default_rng(seed)
     asked: list[Trial] = []
     while trials := search.ask(24):

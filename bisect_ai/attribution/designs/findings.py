@@ -35,7 +35,7 @@ from bisect_ai.attribution.problem import (
     names_of,
     what_counts,
 )
-from bisect_ai.attribution.rules import Rule, explain
+from bisect_ai.attribution.rules import Rule, depends_on_another, explain
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, fit_regression, holm, z_quantile
 
@@ -122,14 +122,9 @@ def _main_effects(problem: Problem, table: ScoreTable) -> list[Main]:
     else:
         vectors = [contrasts.factorial_contrast(problem.k, (a,), ran) for a in range(problem.k)]
     fits = [None if c is None else table.fit(c) for c in vectors]
-    adjusted = iter(holm([_one_sided(f) for f in fits if f is not None]))
+    adjusted = iter(holm([f.p / 2 if f.value > 0 else 1 - f.p / 2 for f in fits if f is not None]))  # of "no net cost"
     rows = zip(vectors, fits, strict=True)
     return [Main(a, c, f, None if f is None else next(adjusted)) for a, (c, f) in enumerate(rows)]
-
-
-def _one_sided(fit: Fit) -> float:
-    """The p-value of "no net cost"."""
-    return fit.p / 2 if fit.value > 0 else 1 - fit.p / 2
 
 
 def proved_axes(problem: Problem, table: ScoreTable, alpha: float) -> frozenset[int]:
@@ -183,15 +178,21 @@ def _collapsed_contrasts(problem: Problem, table: ScoreTable, guilty: list[int])
 
 def _rules_of_guilty(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]:
     """How the guilty axes act: groups of them, each in one rule; `unsettled` where two explanations do about as well."""
-    if len(guilty) == 1 or any(problem.needs[a] & mask(guilty) for a in guilty if problem.needs):
+    if any(problem.needs[a] & mask(guilty) for a in guilty if problem.needs):
         return [Rule((a,), "alone", 1.0) for a in guilty]
+    others = [a for a in range(problem.k) if a not in guilty]
+    if len(guilty) == 1:
+        return [Rule((guilty[0],), "unsettled" if depends_on_another(table, guilty[0], others) else "alone", 1.0)]
     rows = _collapsed_contrasts(problem, table, guilty)
     found = None
     if rows is not None:
         found = explain(rows @ np.nan_to_num(table.means), table.covariance(rows), queries=len(table.scores))
     if not found:
         return [Rule(tuple(guilty), "unsettled", 1.0)]
-    return [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
+    rules = [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
+    return [
+        replace(r, mode="unsettled") if r.mode == "alone" and depends_on_another(table, r.axes[0], others) else r for r in rules
+    ]
 
 
 def _factorial_cause(

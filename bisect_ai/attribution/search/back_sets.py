@@ -194,6 +194,21 @@ def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -
     return max((x[1:] for x in found if x is not None and x[0] <= COARSE * least), default=(0.0, None), key=lambda x: x[0])[1]
 
 
+def adds_up(rows: QueryRows, named: Sequence[int], apart: float) -> bool:
+    """Whether reverting all of these axes was measured to bring back what reverting each alone does, added up, or hardly less.
+
+    Two of them that act only together bring as much back each as both: the sum is more by the least part, or by a larger one. The
+    whole loss does not tell that, as axes that are not named may have a part of it.
+    """
+    full = rows.problem.full
+    least = min(rows.mean(full & ~(1 << a), full).value for a in named)
+    parts = _parts([full & ~(1 << a) for a in named], full)
+    contrast = _less(parts, {full & ~sum(1 << a for a in named): 1.0, full: -1.0}, 1.0)
+    found = [m for m in (rows.contrast(contrast), _from(full, rows, contrast)) if m.n >= FEWEST_PAIRED]
+    excess = min(found, key=lambda m: m.error, default=NOTHING)
+    return excess.value + apart * excess.error < least
+
+
 def _side(
     mean: Callable[[Contrast], Mean], parts: Contrast, whole: Contrast, ways: Ways, apart: float
 ) -> tuple[float, float, Mode | None] | None:

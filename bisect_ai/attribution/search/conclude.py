@@ -29,7 +29,7 @@ from bisect_ai.attribution.problem import (
     bits,
     mask,
 )
-from bisect_ai.attribution.search.back_sets import mode_of
+from bisect_ai.attribution.search.back_sets import adds_up, mode_of
 from bisect_ai.attribution.search.net_tests import table_of_all
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows, calls_needed
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
@@ -73,7 +73,7 @@ class Evidence:
     suspected: frozenset[int]
     # Those that are not shown to cost less than what counts.
     open_axes: frozenset[int]
-    # Those that look as if they did as much as a named one: with it, or instead of it. None once that is settled.
+    # Those of which it is not excluded that they do as much as a named one: with it, or instead of it.
     may_join: frozenset[int]
 
 
@@ -143,6 +143,8 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     back, value, restores = _chosen_rollback(e)
     named = tuple(sorted(e.named))
     modes = _modes(e, named)
+    if len(modes) > 1 and not any(p.needs) and not adds_up(e.rows, named, APART):
+        modes = [(named, "unsettled")]
     causes = tuple(Cause(_axis_names(axes, p), mode, _measured_share(e, axes, mode)) for axes, mode in modes)
     notes = [] if not e.may_join else [_why_unsettled(_axis_names(sorted(e.may_join), p), _axis_names(named, p))]
     along = tuple(a for a in back if a not in e.named) if _goes_along(back, named, p) else ()
@@ -166,10 +168,10 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
 
 
 def _why_unsettled(others: Sequence[str], named: Sequence[str]) -> str:
-    """That axes which are not named look guilty too: the search ended before that was settled."""
-    does, acts = ("look", "they act") if len(others) > 1 else ("looks", "it acts")
+    """That it is not excluded of axes which are not named that they do as much: the search ended before that was settled."""
+    acts = "they act" if len(others) > 1 else "it acts"
     return (
-        f"{' and '.join(others)} {does} as costly as {' and '.join(named)}, but this is not proved: "
+        f"{' and '.join(others)} may be as costly as {' and '.join(named)}, which is neither proved nor excluded: "
         f"whether {acts} together with {' and '.join(named)} is not known yet; a larger budget goes on from here"
     )
 

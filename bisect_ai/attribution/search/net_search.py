@@ -372,7 +372,7 @@ class NetSearch:
 
     # -- what it ends with ---------------------------------------------------------------------------------------------
     def _evidence(self) -> Evidence:
-        named, is_settled = self.named() | self._table.proved, self._ended == "cause"  # so it ends once nothing else is likely
+        named = self.named() | self._table.proved
         return Evidence(
             rows=self._rows,
             named=named,
@@ -387,5 +387,5 @@ class NetSearch:
             error_budget=self.error_budget,
             suspected=self._standing.suspected(named),
             open_axes=self._standing.open_beside(named),
-            may_join=frozenset() if is_settled else self._standing.may_join(named),
+            may_join=self._standing.may_join(named),
         )

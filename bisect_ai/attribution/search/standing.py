@@ -165,13 +165,13 @@ class Standing:
         return found
 
     def may_join(self, named: frozenset[int]) -> frozenset[int]:
-        """Axes not named that look more like doing as much as a named one than like nothing: how that one acts rests on them."""
+        """Axes not named of which it is not excluded that they do as much as a named one: how that one acts rests on them."""
         found: set[int] = set()
         for family, tests in self._tests.families.items():
             means = [self._tests.mean(family, a) for a in tests.named() & named]
             size = 0.8 * max([self._problem.tolerance, *(m.value - m.error for m in means)])
             single = {a: self.single(family, a) for a in self._axes if means and a not in named}
-            found |= {a for a, m in single.items() if m.n >= FEW and m.favours_nothing(size) < 0}
+            found |= {a for a, m in single.items() if m.n >= FEW and m.value + EXCLUDED * m.error >= size}
         return frozenset(found)
 
     def likely_tests(self, named: frozenset[int], size: float) -> list[NetTest]:
