@@ -184,7 +184,7 @@ def _sentence(churn: NetChurn, report: Report, quoting: Quoting) -> str:
 def _net(churn: NetChurn, scale: Scale) -> str:
     low, high = churn.low, churn.high
     if churn.is_good:
-        proved = "" if high < 0 else f", not {PROVED}"
+        proved = "" if churn.is_proved else f", not {PROVED}"
         return f"gains {scale.difference(-churn.cost)} ({scale.number(-high)} to {scale.number(-low)}){proved}"
     ends = f"({scale.number(low)} to {scale.number(high)})"
     return f"costs nothing {ends}" if high <= churn.worth else f"no cost is shown {ends}"

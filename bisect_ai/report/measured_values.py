@@ -217,6 +217,11 @@ class CompareBlock(Value, frozen=True):
     attribution: ComparedAxes | None = None
 
 
+# Times the half of a 95 % interval from which on it holds for all of six axes (Bonferroni: 2.64 / 1.96). Without it 6 of 23 axes that
+# were said to help did not (300 random incidents), with it 1 of 18.
+ANY_OF_SIX = 1.35
+
+
 @dataclass(frozen=True)
 class NetChurn:
     """What an axis breaks and mends, and its net cost with both ends of the interval: all of it known."""
@@ -233,9 +238,14 @@ class NetChurn:
     @property
     def does(self) -> str:
         """What is said of the axis: a good change beside a cause is more than churn."""
-        return "shuffles answers" if not self.is_good else "helps" if self.high < 0 else "may help"
+        return "shuffles answers" if not self.is_good else "helps" if self.is_proved else "may help"
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether it gains beyond doubt, though every axis that is not named is looked at for one."""
+        return self.cost + ANY_OF_SIX * (self.high - self.cost) < 0
 
     @property
     def is_good(self) -> bool:
         """Whether it gains on balance: proved, or by an estimate that counts beside which no loss that counts is likely."""
-        return self.high < 0 or (self.cost <= -self.worth and self.high < self.worth)
+        return self.is_proved or (self.cost <= -self.worth and self.high < self.worth)
