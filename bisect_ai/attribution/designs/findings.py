@@ -35,7 +35,7 @@ from bisect_ai.attribution.problem import (
     names_of,
     what_counts,
 )
-from bisect_ai.attribution.rules import Rule, depends_on_another, explain
+from bisect_ai.attribution.rules import Rule, explain
 from bisect_ai.attribution.stats import contrasts
 from bisect_ai.attribution.stats.inference import Fit, ScoreTable, estimate, fit_regression, holm, z_quantile
 
@@ -180,18 +180,20 @@ def _rules_of_guilty(problem: Problem, table: ScoreTable, guilty: list[int]) -> 
     """How the guilty axes act: groups of them, each in one rule; `unsettled` where two explanations do about as well."""
     if any(problem.needs[a] & mask(guilty) for a in guilty if problem.needs):
         return [Rule((a,), "alone", 1.0) for a in guilty]
-    others = [a for a in range(problem.k) if a not in guilty]
-    if len(guilty) == 1:
-        return [Rule((guilty[0],), "unsettled" if depends_on_another(table, guilty[0], others) else "alone", 1.0)]
     rows = _collapsed_contrasts(problem, table, guilty)
-    found = None
-    if rows is not None:
+    found = [Rule((0,), "alone", 1.0)] if len(guilty) == 1 else None
+    if found is None and rows is not None:
         found = explain(rows @ np.nan_to_num(table.means), table.covariance(rows), queries=len(table.scores))
-    if not found:
-        return [Rule(tuple(guilty), "unsettled", 1.0)]
-    rules = [Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight) for r in found]
+    others = [a for a in range(problem.k) if a not in guilty]
+    rules = [
+        Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight)
+        for r in found or [Rule(tuple(range(len(guilty))), "unsettled", 1.0)]
+    ]
     return [
-        replace(r, mode="unsettled") if r.mode == "alone" and depends_on_another(table, r.axes[0], others) else r for r in rules
+        replace(r, mode="unsettled")
+        if r.mode == "alone" and contrasts.depends_on_another(table.means, r.axes[0], others)
+        else r
+        for r in rules
     ]
 
 

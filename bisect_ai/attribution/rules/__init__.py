@@ -9,14 +9,11 @@ into rules, and one is chosen by the Bayesian information criterion (Schwarz 197
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bisect_ai.attribution.problem import Floats, Mode
-from bisect_ai.attribution.stats.contrasts import factorial_contrast
-from bisect_ai.attribution.stats.inference import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -61,18 +58,6 @@ def explain(losses: Floats, covariance: Floats, *, queries: int) -> list[Rule] |
     if not found or (len(found) > 1 and found[1][0] - found[0][0] < SETTLED) or not _rules_fit(found[0][1], losses, white):
         return None
     return sorted(found[0][1], key=lambda r: (-r.weight, r.axes))
-
-
-def depends_on_another(table: ScoreTable, axis: int, others: Sequence[int]) -> bool:
-    """Whether what an axis costs changes by more than it is on average with one of the others, none of which is named.
-
-    So it does where two act only together, or either is enough, and one of them was not proved: from nothing to twice its average.
-    """
-    k = table.scores.shape[1].bit_length() - 1
-    sets = [(axis,), *(tuple(sorted((axis, other))) for other in others)]
-    found = [factorial_contrast(k, axes, table.mass > 0) for axes in sets]
-    cost, *changes = [None if c is None else table.fit(c) for c in found]
-    return cost is not None and any(fit is not None and abs(fit.value) > abs(cost.value) for fit in changes)
 
 
 def _rules_fit(rules: list[Rule], losses: Floats, white: Floats) -> bool:

@@ -225,14 +225,15 @@ class Standing:
         return frozenset(a for a in self._axes if a not in named and not self._is_cleared(a, rest, size))
 
     def _is_cleared(self, axis: int, rest: Mean, size: float) -> bool:
-        """Whether an axis's own differences, or the `rest` beside the named ones, exclude that it costs `size`; none leans to it."""
+        """Whether an axis's own differences, or the `rest` beside the named ones, exclude that it costs `size`; none leans to it.
+
+        Where the rest does, two axes may be enough each, and reverting one of them brings nothing back.
+        """
         fresh = {f: self._fresh(f, axis) for f in (*SINGLE, *self._tests.families)}
-        if any(m.n >= FEW and m.favours_nothing(size) < -LEANS for m in fresh.values()):
+        if any(m.n >= FEW and m.favours_nothing(size) < -LEANS for m in (rest, *fresh.values())):
             return False
         own = [combined(m, self.advice.share_of(f, axis), doubt=1.0) if f in SINGLE else m for f, m in fresh.items()]
-        best = min(own, key=lambda m: m.error)
-        if rest.n < FEW or rest.favours_nothing(size) >= -LEANS:  # else only its own differences can clear it
-            best = min(best, rest, key=lambda m: m.value + EXCLUDED * m.error)
+        best = min(rest, min(own, key=lambda m: m.error), key=lambda m: m.value + EXCLUDED * m.error)
         return best.n >= FEW and best.value + EXCLUDED * best.error < size
 
     def _fresh(self, family: str, axis: int) -> Mean:

@@ -112,5 +112,19 @@ def factorial_contrast(k: int, axes: Sequence[int], ran: Bools) -> Floats | None
     return c
 
 
+def depends_on_another(values: Floats, axis: int, others: Sequence[int]) -> bool:
+    """Whether what an axis costs changes by more than it is on average with one of the others, none of which is named.
+
+    So it does where two act only together, or either is enough, and one of them was not proved: from nothing to twice its average.
+    `values` (2^k,) of the cells, NaN where one did not run.
+    """
+    sets = [(axis,), *(tuple(sorted((axis, other))) for other in others)]
+    found = [factorial_contrast(len(values).bit_length() - 1, axes, ~np.isnan(values)) for axes in sets]
+    if found[0] is None:  # what it costs is told apart from no other's cost, as where it does not run without one
+        return False
+    cost, *changes = [abs(float(c @ np.nan_to_num(values))) for c in found if c is not None]
+    return max(changes, default=0.0) > cost
+
+
 def _contrast_sign(cell: int, term: Sequence[int]) -> float:
     return float(np.prod([1.0 if cell >> a & 1 else -1.0 for a in term])) if term else 1.0
