@@ -43,6 +43,10 @@ from bisect_ai.report.standpoint import Standpoint
 
 if TYPE_CHECKING:
     from bisect_ai.facts.sessions import Work
+    from bisect_ai.replay.interrupts import Stop
+    from bisect_ai.result import Result
+    from bisect_ai.runs.ledger import Watch
+    from bisect_ai.runs.prepared import Prepared
 
 
 @main.command(cls=WithProgram, short_help="Replay logged queries and say which change did it.")
@@ -97,13 +101,24 @@ def _run_and_report(
 
     takes_answers = options.get("html_path") or options.get("rollback_path")
     known = None if takes_answers or work is not None else stored_result
-    with main.watched_over():
-        result = started(work or execute, overrides, config=config, watching=watched(progress_for(options)), known=known)
+    result = started(
+        _watched_work(work or execute), overrides, config=config, watching=watched(progress_for(options)), known=known
+    )
     usage = result.usage
     notify(result.notices, options)
     beside(f"this time: {usage.calls} calls made, {usage.cached} answered from the store", options)
     deliver(dict(result.report), options, lambda: write_rollback(result, options), at=at, answered=result.answered)
     sys.exit(INCONCLUSIVE if result.verdict.kind == "inconclusive" else 0)
+
+
+def _watched_work(work: Work) -> Work:
+    """The same work, with the process that watches over it; a report that is known needs none, and it takes long to start."""
+
+    def watched_work(prepared: Prepared, /, *, folder: Path, watch: Watch | None, stop: Stop | None) -> Result:
+        with main.watched_over():
+            return work(prepared, folder=folder, watch=watch, stop=stop)
+
+    return watched_work
 
 
 @main.command(short_help="Solve the bundled incident: no key, no network.")

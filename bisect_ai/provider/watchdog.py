@@ -29,8 +29,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from bisect_ai.provider.redaction import redact
-
 # How the program ends then: as one whose budget of time is spent.
 STUCK = 3
 # A pulse that is late by less is the machine's doing.
@@ -123,6 +121,8 @@ class AtWork:
     def __init__(self, who: str, query: str, seconds: float) -> None:
         self._board = board = _board
         if board is not None:
+            from bisect_ai.provider.redaction import redact  # the process beside the program needs none, and starts sooner
+
             self._place = board.enter(f"{who} on the query {redact(str(query))[:80]!a}", seconds)
 
     def __enter__(self) -> None:
