@@ -3,7 +3,8 @@
 import gc
 import signal
 
-gc.set_threshold(50_000, 20, 20)  # imports make many objects and no garbage: looking for it is a tenth of a short command
+# Imports make many objects and no garbage: looking for it was a tenth of a short command. A run looks more often (SELDOM).
+gc.set_threshold(500_000, 20, 20)
 
 # Until there is something to keep, a signal ends the process without Python's traceback.
 for _name in ("SIGINT", "SIGTERM", "SIGHUP"):

@@ -101,6 +101,7 @@ def _run_and_report(
 
     takes_answers = options.get("html_path") or options.get("rollback_path")
     known = None if takes_answers or work is not None else stored_result
+    main.hold_imports()
     result = started(
         _watched_work(work or execute), overrides, config=config, watching=watched(progress_for(options)), known=known
     )

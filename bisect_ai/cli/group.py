@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -48,6 +49,7 @@ class _Group(click.Group):
         except SystemExit as ended:
             if self.is_program:
                 _end_programs()
+                self.hold_imports()
                 _end_soon(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
             raise
         except OSError as error:  # `--help > /dev/full`: all else was told where it happened
@@ -84,6 +86,15 @@ class _Group(click.Group):
             if ctx.params.get("debug"):
                 self.show_where()
             _fail(f"{_OURS} {type(error).__name__}: {error}; --debug before the command shows where", BisectError.exit_code)
+
+    def hold_imports(self) -> None:
+        """Nothing made so far is garbage: at its end Python looks through all objects twice, a seventh of a short command.
+
+        Not once code of the user's was imported: what it left in cycles, as a file that it writes, is closed by that look.
+        """
+        user_code = sys.modules.get("bisect_ai.provider.user_code")
+        if self.is_program and not (user_code and user_code.has_imported):
+            gc.freeze()
 
     def watched_over(self) -> AbstractContextManager[None]:
         """Inside, the program is ended when the user's code never gives it back; a part of another program is left alone."""
