@@ -90,10 +90,9 @@ class _Group(click.Group):
     def hold_imports(self) -> None:
         """Nothing made so far is garbage: at its end Python looks through all objects twice, a seventh of a short command.
 
-        Not once code of the user's was imported: what it left in cycles, as a file that it writes, is closed by that look.
+        Not once code of the user's may have been called: what it left in cycles, as a file that it writes, is closed by that look.
         """
-        user_code = sys.modules.get("bisect_ai.provider.user_code")
-        if self.is_program and not (user_code and user_code.has_imported):
+        if self.is_program and "bisect_ai.runs.study" not in sys.modules:
             gc.freeze()
 
     def watched_over(self) -> AbstractContextManager[None]:

@@ -74,7 +74,6 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
     from bisect_ai.report.planning_text import render_plan
     from bisect_ai.runs.prepare import make_plan
 
-    main.hold_imports()
     config = with_range(config, options)
     planned = redact_all(make_plan(config, overrides_of(options)))
     say(json_lines(planned) if as_json else render_plan(planned, width=width(), colour=colourful()))
@@ -115,7 +114,6 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
     """
     from bisect_ai.runs.prepare import check_settings
 
-    main.hold_imports()
     config = with_range(config, options)
     found, prepared, folder = check_settings(config, overrides_of(options))
     for each in found:

@@ -17,9 +17,6 @@ from typing import Any
 from bisect_ai.errors import ConfigError
 from bisect_ai.provider.redaction import describe
 
-# Whether code of the user's was imported in this process.
-has_imported = False
-
 
 def import_callable(spec: str, *, folder: Path) -> Callable[..., Any]:
     """The function that `module:function` names, its module looked for in `folder` first. Raises `ConfigError`.
@@ -42,8 +39,6 @@ def import_callable(spec: str, *, folder: Path) -> Callable[..., Any]:
 
 
 def _module(name: str, spec: str, folder: Path) -> ModuleType:
-    global has_imported  # one of a process, as its modules are
-    has_imported = True
     with _first_on_path(folder):
         _forget_namesake(name, spec, folder)
         try:
