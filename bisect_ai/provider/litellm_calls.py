@@ -1,11 +1,11 @@
 """litellm as it is used here: imported without network or `.env`, silent, and for plain providers without its wrapper.
 
-Before import: fetching prices over the network, loading a `.env`, fetching tokenizers, telemetry. After: its cache, callbacks,
-fallbacks, retries (ours are the only ones: `retry`), dropping or changing of parameters (a dropped one would make another release),
-its log lines (they hold text of users and providers), its success and failure loggers (`_unlogged`): they run after each call,
-callbacks or not. Its price of a response stays on: that is what a run is charged; only a model that its list does not have is looked
-up once, not after each call (`look_once`): in vain, that search takes a quarter of a call's CPU time. A request that it has prepared
-for a caller who has gone is dropped in silence (`_dropped_in_silence`).
+Before import: fetching prices over the network, loading a `.env`, fetching tokenizers, telemetry. After: its cache, fallbacks, retries
+(ours are the only ones: `retry`), dropping or changing of parameters (a dropped one would make another release), its log lines (they
+hold text of users and providers), its success and failure loggers (`_unlogged`), which run after each call even where no callback is
+registered. Its price of a response stays on: that is what a run is charged; only a model that its list does not have is looked up
+once, not after each call (`look_once`): in vain, that search takes a quarter of a call's CPU time. A request that it has prepared for
+a caller who has gone is dropped in silence (`_dropped_in_silence`).
 
 Three quarters of the processor time of `litellm.acompletion` go into what surrounds the request: its copies, its books, its threads. A
 provider with a chat config of its own needs none of that: `map_openai_params` once for a model and its tools, then `transform_request`,
@@ -273,7 +273,10 @@ _ENVIRONMENT = {
 
 @cache
 def load_litellm() -> Any:
-    """The litellm module, imported without network or `.env`, silent, without cache, callbacks or retries of its own."""
+    """The litellm module, imported without network or `.env`, silent, without cache or retries of its own.
+
+    What callbacks it has been given stay: they are the user's.
+    """
     os.environ.update(_ENVIRONMENT)
     import litellm
     from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
@@ -282,7 +285,6 @@ def load_litellm() -> Any:
     litellm.drop_params = litellm.modify_params = False
     litellm.cache = None
     litellm.num_retries = 0
-    litellm.callbacks, litellm.success_callback, litellm.failure_callback = [], [], []
     # Its log lines hold text of users and providers; what failed is told by the answer.
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "Pydantic serializer warnings")  # quotes the provider
@@ -331,8 +333,8 @@ def _dropped_in_silence(prepare: Callable[..., Any]) -> Callable[..., Any]:
 
 
 async def call_quietly(call: Callable[..., Awaitable[Any]], request: Mapping[str, Any]) -> Any:
-    """What a call of litellm answers, which it logs to nobody."""
-    with _unlogged()():
+    """What a call of litellm answers, which it logs to nobody but to callbacks of the user's."""
+    with nullcontext() if has_callbacks(load_litellm()) else _unlogged()():
         return await call(**request)
 
 

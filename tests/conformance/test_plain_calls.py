@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -285,3 +289,30 @@ def test_a_logger_registered_for_input_hears_each_request(litellm: Any, monkeypa
     monkeypatch.setattr(litellm, "input_callback", [Listening()])
     _one_way("openai/gpt-4.1", {}, ASKED, [], Say)
     assert heard == [("gpt-4.1", ASKED)]
+
+
+def test_a_logger_registered_before_the_first_call_hears_of_its_end() -> None:
+    code = """
+import asyncio
+import litellm
+from litellm.integrations.custom_logger import CustomLogger
+
+class Listening(CustomLogger):
+    async def async_log_success_event(self, **_):
+        heard.set()
+
+async def main(port):
+    global heard
+    heard = asyncio.Event()
+    await _ask({"model": "openai/gpt-4.1", "api_base": f"http://127.0.0.1:{port}/v1"}, ASKED, [], RequestTally())
+    await asyncio.wait_for(heard.wait(), 30)
+
+litellm.callbacks = [Listening()]
+from tests.conformance.test_plain_calls import ASKED, Provider, RequestTally, Say, _ask
+with Provider([Say()]) as provider:
+    asyncio.run(main(provider.port))
+"""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENAI_API_KEY": "none", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -283,7 +283,7 @@ def test_importing_the_target_is_light_and_litellm_comes_without_network_or_dote
         "assert not {'litellm', 'sklearn', 'pandas'} & set(sys.modules)\n"
         "m = bisect_ai.provider.litellm_calls.load_litellm()\n"
         "assert 'PLANTED' not in os.environ and 'litellm.proxy.proxy_server' not in sys.modules\n"
-        "assert m.drop_params is False and m.cache is None and not m.callbacks\n"
+        "assert m.drop_params is False and m.cache is None and m.callbacks == []\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
