@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Floats, Ints
+from bisect_ai.attribution.problem import Floats, Ints, cluster_sums
 
 # Sizes of effects, in standard deviations of a score, that the wealth is staked on.
 EFFECTS = np.array([0.03, 0.1, 0.3, 1.0])
@@ -90,7 +90,7 @@ def contrast(frame: Frame, score: Floats, *, half: float = 0.5) -> Contrast | No
     estimate = float(d @ out) / weight
     residual = out - estimate * d
     free = max(n - rank - 1, 1)
-    pulls = d * residual if frame.cluster is None else np.bincount(_dense(frame.cluster), d * residual)
+    pulls = cluster_sums(d * residual, frame.cluster)
     few = 1.0 if frame.cluster is None else len(pulls) / max(len(pulls) - 1, 1)
     made_up = MADE_UP * half**2 * sum(float((d[arm == side] ** 2).mean()) for side in (0.0, 1.0))
     scatter = float(residual @ residual) / free

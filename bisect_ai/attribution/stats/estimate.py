@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Estimate, Floats, Ints
+from bisect_ai.attribution.problem import Estimate, Floats, Ints, cluster_sums
 from bisect_ai.attribution.stats.inference import t_quantile
 
 # Without scatter an interval is a point: what rounding may have moved it by.
@@ -52,13 +52,6 @@ class PairedSample:
         return len(self.good)
 
     @cached_property
-    def _group_numbers(self) -> Ints:
-        """(n,) cluster numbers 0..G-1."""
-        if self.clusters is self.queries:  # every query its own
-            return np.arange(self.n)
-        return np.asarray(np.unique(self.clusters, return_inverse=True)[1])
-
-    @cached_property
     def share(self) -> Floats:
         """(n,) each query's part of the total weight."""
         return np.asarray(self.weights / self.weights.sum())
@@ -70,7 +63,7 @@ class PairedSample:
 
     def error(self, influence: Floats) -> tuple[float, int]:
         """Standard error of a sum of influences and its degrees of freedom."""
-        sums = np.bincount(self._group_numbers, influence)
+        sums = cluster_sums(influence, None if self.clusters is self.queries else self.clusters)
         g = len(sums)
         return float(np.sqrt((sums**2).sum() * g / max(g - 1, 1))), max(g - 1, 1)
 
