@@ -36,7 +36,7 @@ from bisect_ai.runs.ledger import Spending, Watch
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.plan_run import price_of_calls
 from bisect_ai.runs.prepare import started
-from bisect_ai.runs.prepared import Prepared
+from bisect_ai.runs.prepared import Prepared, loss_to_detect
 from bisect_ai.runs.question import AuditQuestion, GateQuestion
 from bisect_ai.runs.run_accounts import spent_on
 from bisect_ai.runs.study import Study
@@ -103,7 +103,7 @@ def _now_microseconds() -> int:
 def _audit_rule(prepared: Prepared, store: Store) -> AuditRule:
     """The rule, with the evidence that it starts from: a resumed audit starts from what it started from."""
     audit = prepared.config.audit
-    rule = AuditRule(prepared.config.alpha, audit.per_year, audit.detect, audit.miss)
+    rule = AuditRule(prepared.config.alpha, audit.per_year, loss_to_detect(prepared.config, prepared.metric), audit.miss)
     begun = store.runs.get(replace(prepared, question=AuditQuestion(rule)).run_id)
     if begun is not None:
         return replace(rule, carried=tuple(begun["settings"].get("carried", ())))
@@ -196,7 +196,7 @@ def execute_gate(
 ) -> Result:
     """Run (or resume) the gate of a prepared study, and the bisection of a change that is worse."""
     settings = prepared.config
-    rule = AuditRule(min(settings.alpha, ALPHA), 1, max(settings.audit.detect, settings.tolerance), MISS)
+    rule = AuditRule(min(settings.alpha, ALPHA), 1, loss_to_detect(settings, prepared.metric, least_counts=True), MISS)
     asked = replace(prepared, question=GateQuestion(rule))
     block = _priced(block, prepared, rule)
     if announce is not None:

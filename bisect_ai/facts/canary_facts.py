@@ -20,6 +20,7 @@ from bisect_ai.attribution.problem import Floats
 from bisect_ai.attribution.questions.balance import MOST_LEVELS, LoggedColumn
 from bisect_ai.attribution.questions.canary import find
 from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryFinding, CanaryRule, Guard
+from bisect_ai.attribution.stats.smallest_loss import is_open
 from bisect_ai.canonical import digest
 from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
@@ -214,6 +215,13 @@ def _arrays(log: ScoredLog, name: str, metric: Metric, guards: Sequence[GuardRul
             f"the score {name!r} has the value {scores[outside][0]:g}, and a canary is judged by scores between two bounds (0 and 1 "
             "unless others are given); name the lowest and the highest that there can be, for example --bounds 0 30: what lies beyond "
             "counts as the bound"
+        )
+    known = scores[~np.isnan(scores)]
+    if metric.bounded is None and is_open(known, None) and "tolerance" not in study.model_fields_set:
+        raise QueryError(
+            f"all values of the score {name!r} lie between {known.min():.3g} and {known.max():.3g}, so no loss could ever be above the "
+            f"tolerance of {study.tolerance:g}, which is made for scores between 0 and 1; name the lowest and the highest that there "
+            "can be (--bounds), and the loss that counts (--tolerance)"
         )
     is_canary = np.array([a.is_canary for a in log.answers], int)
     watched = tuple(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bisect_ai.attribution.questions.equivalence import EquivalenceRule, PairedTests, PairedVerdict, verdicts_on
-from bisect_ai.attribution.stats.smallest_loss import DEFAULT, objection, relative, relative_note
+from bisect_ai.attribution.stats.smallest_loss import DEFAULT, is_open, objection, relative, relative_note
 from bisect_ai.canonical import digest
 from bisect_ai.config import checked_part
 from bisect_ai.errors import InputError
@@ -183,10 +183,11 @@ class _Compared:
             if wrong is not None:
                 raise InputError(f"cannot compare: {wrong}")
             return given, []
-        if self._reader.metric.is_share:
-            return DEFAULT, []
         scores = self._sides[0].scores[0]
-        value = relative(scores[~np.isnan(scores)])
+        known = scores[~np.isnan(scores)]
+        if self._reader.metric.is_share and not is_open(known, None):
+            return DEFAULT, []
+        value = relative(known)
         return value, [relative_note(value, self._reader.metric.own_unit)]
 
     def _reported_pair(

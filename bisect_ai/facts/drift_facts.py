@@ -41,7 +41,7 @@ from bisect_ai.result import Result
 from bisect_ai.runs.ledger import Watch
 from bisect_ai.runs.outcomes import Outcomes, with_what_is_left
 from bisect_ai.runs.prepare import started
-from bisect_ai.runs.prepared import Anew, Prepared
+from bisect_ai.runs.prepared import Anew, Prepared, loss_to_detect
 from bisect_ai.runs.question import DriftQuestion
 from bisect_ai.runs.study import Study
 from bisect_ai.scoring.metric import Metric, finite
@@ -85,7 +85,8 @@ def execute_drift(
     hour = int(time.time() // 3600)
     with store_of(prepared, folder) as store:
         reference = drift_reference(prepared, store)
-    rule = DriftRule(reference.scores, prepared.config.alpha, max(prepared.config.audit.detect, prepared.config.tolerance))
+    detect = loss_to_detect(prepared.config, prepared.metric, least_counts=True)
+    rule = DriftRule(reference.scores, prepared.config.alpha, detect)
     ground = Anew(prepared.good, repeats_from=hour)
     asked = replace(prepared, question=DriftQuestion(rule, ground, hour))
     deploys = deploys_of(events, folder, repository=folder / prepared.config.repo)

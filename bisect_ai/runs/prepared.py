@@ -169,6 +169,23 @@ def check_tolerance(config: Config, metric: Scorer) -> None:
         raise ConfigError(wrong)
 
 
+def loss_to_detect(config: Config, metric: Scorer, *, least_counts: bool = False) -> float:
+    """The loss that watching must not let pass; `least_counts`: the tolerance, where that is larger.
+
+    Raises `ConfigError` for a metric with a unit of its own, like USD, for which nobody set one: the defaults are made for shares.
+    """
+    is_share = metric.own_unit is None
+    losses = [config.audit.detect] if is_share or "detect" in config.audit.model_fields_set else []
+    if (is_share and least_counts) or ("tolerance" in config.model_fields_set and (least_counts or not losses)):
+        losses.append(config.tolerance)
+    if not losses:
+        raise ConfigError(
+            f"audit.detect is not set, and its default of {config.audit.detect:g} is made for shares, not for {metric.name!r} in "
+            f"{metric.own_unit}: set `audit: {{detect: …}}` to the loss in {metric.own_unit} that must not pass"
+        )
+    return max(losses)
+
+
 def metric_of(scorers: Mapping[str, Scorer], wanted: str | None) -> Scorer:
     """The scorer that decides. Raises `ConfigError` when it isn't there or isn't clear."""
     if wanted is None and len(scorers) == 1:

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import bisect_ai
 from bisect_ai.cli import main
+from bisect_ai.errors import ConfigError
 
 GOOD = {"prompt": "short", "model": "a", "tools": "x"}
 BAD = {"prompt": "long", "model": "b", "tools": "y"}
@@ -193,3 +194,23 @@ def test_the_history_says_what_was_asked_of_which_releases(folder: Path) -> None
     told = CliRunner().invoke(main, ["runs", "--history", "--store", str(folder / ".bisect-ai")]).stdout
     (row,) = [line for line in told.splitlines() if line.lstrip().startswith("20")]
     assert row.split()[1:4] == ["audit", "good", "→"]
+
+
+class Priced(App):
+    """The long prompt makes every answer dearer by a third."""
+
+    def __call__(self, query: Any, release: Any) -> Any:
+        dollars = 0.004 if release["prompt"] == "long" else 0.003
+        return {"text": super().__call__(query, release), "usage": {"usd": dollars + int(query.reference) % 7 * 1e-4}}
+
+
+def test_a_metric_with_a_unit_needs_a_loss_in_that_unit() -> None:
+    asked: dict[str, Any] = {"good": GOOD, "bad": BAD, "queries": week(0), "scorers": [{"kind": "cost", "name": "money"}]}
+    app = Priced(0.0)
+    with pytest.raises(ConfigError, match=r"audit\.detect is not set, .* to the loss in USD that must not pass"):
+        bisect_ai.audit(**asked, target=app)
+    assert app.calls == 0
+    for given in ({"audit": {"detect": 0.0005}}, {"tolerance": 0.0005}):
+        result = bisect_ai.audit(**asked, target=app, **given)
+        assert result.report["audit"]["detect"] == 0.0005
+        assert [cause.axes for cause in result.verdict.causes] == [("prompt",)]

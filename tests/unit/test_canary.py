@@ -398,6 +398,18 @@ def test_a_cost_needs_bounds_and_a_direction() -> None:
     assert any("lie outside 0 to 20 and count as the bound" in w for w in report["warnings"])
 
 
+def test_prices_far_below_the_tolerance_are_not_judged_as_shares() -> None:
+    rng = np.random.default_rng(3)
+    rows = [{"release": f"v{1 + i % 2}", "price": 0.003 + 0.001 * (i % 2) + 1e-4 * rng.random()} for i in range(800)]
+    asked = {"baseline": "v1", "canary": "v2", "metric": "price", "higher_is_better": False}
+    with pytest.raises(
+        InputError, match=r"values of the score 'price' lie between 0.003 and 0.0041, so no loss .* \(--tolerance\)"
+    ):
+        bisect_ai.canary(rows, **asked)
+    report = bisect_ai.canary(rows, **asked, bounds=(0, 0.01), tolerance=0.0005).report
+    assert report["verdict"]["kind"] == "roll_back"
+
+
 def test_releases_that_never_answer_at_one_time_cannot_be_compared() -> None:
     rows = [{"release": "v1" if i < 300 else "v2", "scores": {"ok": float(i < 300)}} for i in range(600)]
     report = look(rows).report

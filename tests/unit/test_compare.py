@@ -457,3 +457,13 @@ def test_patterns_name_the_files_of_either_side(tmp_path: Path) -> None:
     assert one.report["loss"]["n"] == 40
     assert "is named twice" in run("--good", f"{tmp_path}/*/*.jsonl", "--bad", f"{tmp_path}/bad/*.jsonl").output
     assert "no file is named" in run().output
+
+
+def test_scores_far_below_the_tolerance_of_shares_are_on_an_open_scale() -> None:
+    sides = [
+        [{"id": f"q{i}", "input": f"{i}?", "scores": {"toxicity": base + 1e-4 * (i % 7)}} for i in range(120)]
+        for base in (0.002, 0.004)
+    ]
+    report = bisect_ai.compare(*sides, higher_is_better=False).report
+    assert report["verdict"]["kind"] == "regression"
+    assert any("no tolerance was set: losses below 0.000115, 5 % of" in warning for warning in report["warnings"])

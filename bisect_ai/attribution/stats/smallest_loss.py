@@ -42,10 +42,15 @@ def objection(tolerance: float, metric: str, *, lowest: float, highest: float, s
 
 
 def is_open(scores: Floats, unit: str | None) -> bool:
-    """Whether scores are on an open scale: they have a unit, or do not all lie between 0 and 1 (or -1 and 0, turned round)."""
-    if unit is not None:
-        return True
-    return bool(len(scores)) and not (0 <= scores.min() <= scores.max() <= 1 or -1 <= scores.min() <= scores.max() <= 0)
+    """Whether scores are on an open scale, on which points mean nothing by themselves.
+
+    They have a unit, or do not all lie between 0 and 1 (or -1 and 0, turned round), or are all so small that no loss could be above the
+    default: prices, say.
+    """
+    if unit is not None or not len(scores):
+        return unit is not None
+    low, high = float(scores.min()), float(scores.max())
+    return not (0 <= low <= high <= 1 or -1 <= low <= high <= 0) or 0 < max(-low, high) < DEFAULT
 
 
 def relative(scores: Floats) -> float:
