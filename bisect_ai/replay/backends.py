@@ -10,6 +10,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from bisect_ai.errors import ConfigError
@@ -17,6 +18,11 @@ from bisect_ai.replay.workers import Order, WorkerLane, WorkerLost, WorkerReply,
 
 # How long a cluster may have no free worker: a nanny takes seconds to start one again.
 _FREE_SECONDS = 60.0
+
+
+# What loky imports when it starts a process: its modules import each other, and two lanes' threads that did so at one moment were
+# seen to get a module that had only begun ("partially initialized").
+_BEFORE_LANES = ("resource_tracker", "synchronize", "popen_loky_posix")
 
 
 class LokyLane:
@@ -158,6 +164,9 @@ def open_lanes(backend: str, *, jobs: int | None, scheduler: str | None) -> tupl
 
 def _loky(jobs: int | None, scheduler: str | None) -> tuple[list[WorkerLane], Callable[[], None]]:
     del scheduler
+    for name in _BEFORE_LANES:
+        with suppress(ImportError):  # of another joblib: then the race is possible, and nothing else
+            importlib.import_module(f"joblib.externals.loky.backend.{name}")
     return [LokyLane() for _ in range(jobs or 1)], lambda: None
 
 

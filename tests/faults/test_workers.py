@@ -390,3 +390,19 @@ def test_while_few_jobs_may_be_out_the_lanes_share_them_evenly() -> None:
         time.sleep(0.01)
     hands.close()
     assert [len(lane.got) for lane in lanes] == [5, 5]
+
+
+def test_lanes_are_given_out_once_what_starts_their_processes_is_imported() -> None:
+    """Two threads that import loky's modules at one moment may get one that has only begun: they import each other."""
+    code = """
+import sys
+from bisect_ai.replay.backends import open_lanes
+open_lanes("loky", jobs=2, scheduler=None)
+known = set(sys.modules)
+from joblib.externals.loky.backend import popen_loky_posix, resource_tracker, spawn, synchronize
+print(*sorted(set(sys.modules) - known))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) <= {"joblib.externals.loky.backend.fork_exec"}
