@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import bisect_ai
 from bisect_ai.cli import main
-from bisect_ai.errors import InputError
+from bisect_ai.errors import ConfigError, InputError
 from bisect_ai.report import html, junit, markdown, terminal
 
 START = datetime(2026, 11, 12, tzinfo=UTC)
@@ -244,6 +244,24 @@ def test_what_stood_in_the_way_is_said() -> None:
         in result.verdict.sentence
     )
     assert check(Provider(set()), logged(10)).verdict.kind == "inconclusive"
+
+
+def test_queries_without_a_score_then_are_no_advice_to_raise_the_budget() -> None:
+    rows = [
+        row if i < 20 else {key: value for key, value in row.items() if key != "output"} for i, row in enumerate(logged(40))
+    ]
+    reason = check(Provider(set()), rows).verdict.sentence
+    assert "because 20 queries are too few to tell, and the other 20 have no score then" in reason and "budget" not in reason
+    assert (
+        "because 20 queries are too few to tell; raise log.sample or the budget"
+        in check(Provider(set()), logged(20)).verdict.sentence
+    )
+
+
+def test_a_drift_of_a_metric_with_a_unit_needs_a_loss_in_that_unit() -> None:
+    asked = {"good": {"model": "m"}, "queries": logged(40), "scorers": [{"kind": "cost", "name": "money"}]}
+    with pytest.raises(ConfigError, match=r"audit\.detect is not set"):
+        bisect_ai.drift(**asked, target=Provider(set()))
 
 
 def test_logged_scores_are_the_reference_where_no_answer_was_logged_and_the_log_says_since_when() -> None:
