@@ -58,6 +58,13 @@ class _Group(click.Group):
             to_nowhere()
             _fail(f"cannot write to standard output: {error.strerror or error}", BisectError.exit_code)
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """As click does; every option also has the variable that its own word says, whatever the code calls it."""
+        super().add_command(cmd, name)
+        for option in (each for each in cmd.params if isinstance(each, click.Option) and each.envvar is None):
+            word = next((each for each in option.opts if each.startswith("--")), "")
+            option.envvar = variable_of(str(name or cmd.name), word) if word else None
+
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """As click does; what it says of a wrong word shows no credential."""
         try:
@@ -155,7 +162,12 @@ def _variable_of(error: click.UsageError) -> str:
         return ""
     if isinstance(names, str):
         return names
-    return f"{error.ctx.auto_envvar_prefix}_{str(error.param.opts[-1]).lstrip('-').replace('-', '_').upper()}"
+    return ""
+
+
+def variable_of(command: str, option: str) -> str:
+    """The variable that sets an option of a command."""
+    return f"BISECT_AI_{command}_{option.lstrip('-')}".replace("-", "_").upper()
 
 
 def _end_soon(code: int) -> None:

@@ -8,16 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bisect_ai.cli.group import colourful, json_lines, main, remark, say, width
+from bisect_ai.cli.group import colourful, main, remark, say, width
 from bisect_ai.cli.options import (
     file_or_revision,
+    json_option,
+    names_settings,
     overrides_of,
     report_options,
     rollback_option,
     run_options,
     with_range,
 )
-from bisect_ai.cli.output import check_places, deliver, notify, standpoint, store_named, write, write_recommended
+from bisect_ai.cli.output import (
+    check_places,
+    deliver,
+    notify,
+    reported,
+    show_or_write,
+    standpoint,
+    store_named,
+    write,
+    write_recommended,
+)
 from bisect_ai.errors import BisectError, TargetFailure
 from bisect_ai.provider.redaction import redact, redact_all
 from bisect_ai.report.untrusted_text import one_line
@@ -29,30 +41,33 @@ STORE = "Folder of the store.  [default: `store` in bisect.yaml, else .bisect-ai
 
 
 @main.command()
-@click.argument("good")
-@click.argument("bad", required=False)
+@click.argument("releases", metavar="GOOD [BAD]", nargs=-1)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     default=Path("bisect.yaml"),
     help="Settings file that says what the axes are, for git revisions.  [default: bisect.yaml]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the tree as JSON.")
-def diff(good: str, bad: str | None, config: Path, as_json: bool) -> None:
+@json_option("the tree")
+def diff(releases: tuple[str, ...], config: Path, json_path: str | None) -> None:
     """Show what changed between two releases, axis by axis. Makes no calls.
 
     GOOD and BAD are files or git revisions; GOOD..BAD is two revisions.
     """
     from bisect_ai.runs.release_files import diff_of
 
-    tree = redact_all(diff_of(*_two(good, bad), config=config))
+    if json_path not in (None, "-") and len(releases) < 2 and not any(".." in each for each in releases):
+        releases, json_path = (str(json_path), *releases), "-"  # `--json` stood alone, before GOOD
+    tree = redact_all(diff_of(*_two(*releases), config=config))
     from bisect_ai.report.planning_text import render_diff
 
-    say(json_lines(tree) if as_json else render_diff(tree, width=width(), colour=colourful()))
+    show_or_write(tree, lambda: render_diff(tree, width=width(), colour=colourful()), json_path, what="the tree")
 
 
-def _two(good: str, bad: str | None) -> tuple[str | dict[str, str], str | dict[str, str]]:
+def _two(good: str = "", bad: str | None = None, *more: str) -> tuple[str | dict[str, str], str | dict[str, str]]:
     """The two releases that `diff` was given."""
+    if not good or more:
+        raise click.UsageError(f"Got unexpected extra arguments: {' '.join(more)}" if more else "Missing argument 'GOOD'.")
     given: dict[str, Any] = {"bad": bad}
     if bad is None:
         with_range(Path(good), given)
@@ -63,10 +78,10 @@ def _two(good: str, bad: str | None) -> tuple[str | dict[str, str], str | dict[s
 
 
 @main.command()
-@click.argument("config", type=click.Path(path_type=Path), default=Path("bisect.yaml"))
+@click.argument("config", type=click.Path(path_type=Path), required=False)
 @run_options
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan(config: Path, as_json: bool, **options: Any) -> None:
+@json_option("the plan")
+def plan(config: Path | None, json_path: str | None, **options: Any) -> None:
     """Show what a run would do and cost. Makes no calls.
 
     CONFIG is the settings file (default: bisect.yaml), or GOOD..BAD: two git revisions. Options override it.
@@ -74,9 +89,11 @@ def plan(config: Path, as_json: bool, **options: Any) -> None:
     from bisect_ai.report.planning_text import render_plan
     from bisect_ai.runs.prepare import make_plan
 
-    config = with_range(config, options)
+    if config is None and json_path is not None and names_settings(json_path):
+        config, json_path = Path(json_path), "-"  # `--json` stood alone, before CONFIG
+    config = with_range(config or Path("bisect.yaml"), options)
     planned = redact_all(make_plan(config, overrides_of(options)))
-    say(json_lines(planned) if as_json else render_plan(planned, width=width(), colour=colourful()))
+    show_or_write(planned, lambda: render_plan(planned, width=width(), colour=colourful()), json_path, what="the plan")
 
 
 @main.command(short_help="Freeze a release as it is now into a file.")
@@ -179,26 +196,27 @@ def report(
 
     RUN is the id of a stored run, or the beginning of one (`bisect-ai runs` lists them).
     """
-    check_places({**options, "radius_path": radius_path})
-    given, store = store, _existing(store_named(store, config))
-    where = _settings_of(store, config)
-    if suite_kind is not None:
-        from bisect_ai.facts.regression_suite import write_suite
+    with reported(options):
+        check_places({**options, "radius_path": radius_path})
+        given, store = store, _existing(store_named(store, config))
+        where = _settings_of(store, config)
+        if suite_kind is not None:
+            from bisect_ai.facts.regression_suite import write_suite
 
-        say(write_suite(suite_kind, run_id, store=store, config=where, folder=suite_folder, log=log_path))
-        if not (as_postmortem or radius_path or any(options.values())):
-            return
-    if as_postmortem or radius_path:
-        _postmortem(run_id, store, where, log_path, as_postmortem, radius_path)
-        if not any(options.values()):
-            return
-    from bisect_ai.facts.saved_runs import read_run
+            say(write_suite(suite_kind, run_id, store=store, config=where, folder=suite_folder, log=log_path))
+            if not (as_postmortem or radius_path or any(options.values())):
+                return
+        if as_postmortem or radius_path:
+            _postmortem(run_id, store, where, log_path, as_postmortem, radius_path)
+            if not any(options.values()):
+                return
+        from bisect_ai.facts.saved_runs import read_run
 
-    found = redact_all(read_run(store, run_id).report)
-    answered = _answers_of(run_id, store, config) if options.get("html_path") else None
-    path = options.get("rollback_path")
-    rest = [lambda: _write_rollback(run_id, store, config, path)] if path else []
-    deliver(found, options, *rest, at=standpoint(config, store=given), whole=not path, answered=answered)
+        found = redact_all(read_run(store, run_id).report)
+        answered = _answers_of(run_id, store, config) if options.get("html_path") else None
+        path = options.get("rollback_path")
+        rest = [lambda: _write_rollback(run_id, store, config, path)] if path else []
+        deliver(found, options, *rest, at=standpoint(config, store=given), whole=not path, answered=answered)
 
 
 def _settings_of(store: Path, config: Path | None) -> Path:
@@ -255,29 +273,29 @@ def _postmortem(
 @click.option(
     "--purge-query", metavar="ID", help="Delete the answers, scores and examples of this query from the store for ever."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | None, as_json: bool) -> None:
+@json_option("what is shown")
+def runs(store: Path | None, as_history: bool, verify: bool, purge_query: str | None, json_path: str | None) -> None:
     """List the runs in a store, show their history, check the store, or delete a query from it. Makes no calls."""
     if verify + (purge_query is not None) + as_history > 1:
         raise BisectError("cannot do two things at once: --verify, --purge-query and --history are for one call each")
     store = _existing(store_named(store))
     if as_history:
-        _history(store, as_json)
+        _history(store, json_path)
         return
     said = purged(store, purge_query) if purge_query is not None else checked(store) if verify else runs_of(store)
     notify(said.notices)
-    say(json_lines(said.plain) if as_json else "\n".join(said.lines))
+    show_or_write(said.plain, lambda: "\n".join(said.lines), json_path, what="the list")
     if said.wrong is not None:
         raise BisectError(said.wrong)
 
 
-def _history(store: Path, as_json: bool) -> None:
+def _history(store: Path, json_path: str | None) -> None:
     from bisect_ai.facts.saved_runs import history_rows
     from bisect_ai.report.json_edge import as_mapping
     from bisect_ai.report.planning_text import render_history
 
     found = [redact_all(as_mapping(row)) for row in history_rows(store)]
-    say(json_lines(found) if as_json else render_history(found, width=width(), colour=colourful()))
+    show_or_write(found, lambda: render_history(found, width=width(), colour=colourful()), json_path, what="the history")
 
 
 def _existing(store: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from bisect_ai.errors import BisectError
 
@@ -26,10 +27,37 @@ def report_options(command: F) -> F:
     )
     words = "Tell slack:ENV, webhook:URL, webhook:ENV, github, langfuse or phoenix of the verdict; may be repeated."
     command = click.option("--notify", "notify_sinks", metavar="PLACE", multiple=True, help=words)(command)
-    for name, words in reversed(FORMATS.items()):
+    for name, words in reversed([each for each in FORMATS.items() if each[0] != "json"]):
         words = f"Write the report to FILE as {words} (- for standard output)."
-        command = click.option(f"--{name}", f"{name}_path", metavar="FILE", help=words)(command)
-    return command
+        command = click.option(f"--{name}", f"{name}_path", metavar="FILE", callback=_output_file, help=words)(command)
+    return json_option("the report", of_verdict=True)(command)
+
+
+def json_option(what: str, *, of_verdict: bool = False) -> Callable[[F], F]:
+    """`--json FILE`, of every command alike; where no FILE follows, `what` goes to standard output."""
+    words = f"Write {what} to FILE as JSON (- or no FILE: to standard output)."
+    how: dict[str, Any] = {"is_flag": False, "flag_value": "-", "callback": _output_file if of_verdict else _file_of_variable}
+    return click.option("--json", "json_path", metavar="FILE", help=words, **how)
+
+
+def _output_file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The FILE. Raises before anything else is done, or a report of the error would be written there."""
+    path = _file_of_variable(ctx, parameter, value)
+    check_no_input(path)
+    return path
+
+
+def check_no_input(path: str | None) -> None:
+    """Raises for a file that holds what somebody wrote: `--json` needs no FILE, so the settings may stand behind it."""
+    if path is not None and path.lower().endswith((".yaml", ".yml")) and Path(path).exists():
+        raise click.UsageError(f"cannot write to {path}: it holds settings or a release; name another file, or - for none")
+
+
+def _file_of_variable(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The FILE; a variable may say yes or no instead (BISECT_AI_PLAN_JSON=1)."""
+    if value is None or ctx.get_parameter_source(str(parameter.name)) is not ParameterSource.ENVIRONMENT:
+        return value
+    return {"1": "-", "true": "-", "yes": "-", "0": None, "false": None, "no": None}.get(value.lower(), value)
 
 
 events_option = click.option(
@@ -164,6 +192,12 @@ def with_range(config: Path, options: dict[str, Any]) -> Path:
         raise BisectError(f"cannot use the range {text!r}: write GOOD..BAD, such as v1.2..v1.3 (GOOD.. means GOOD..HEAD)")
     options |= {"good": options.get("good") or good, "bad": options.get("bad") or bad or "HEAD"}
     return Path("bisect.yaml")
+
+
+def names_settings(word: str) -> bool:
+    """Whether a word is settings or a range, and no file to be written."""
+    path = Path(word)
+    return path.suffix.lower() in (".yaml", ".yml") or path.is_dir() or with_range(path, {}) != path
 
 
 def overrides_of(options: dict[str, Any]) -> dict[str, Any]:

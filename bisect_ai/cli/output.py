@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bisect_ai.cli.group import colourful, remark, say, width, writes_again
-from bisect_ai.cli.options import FORMATS
+from bisect_ai.cli.group import colourful, json_lines, remark, say, width, writes_again
+from bisect_ai.cli.options import FORMATS, check_no_input
 from bisect_ai.errors import BisectError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.report.standpoint import HERE, Standpoint
@@ -272,6 +272,15 @@ def write(path: str, text: str) -> None:
         say(text, nl=False)
     else:
         write_text(path, text, what="the report", then=writes_again("writes"))
+
+
+def show_or_write(value: object, text: Callable[[], str], path: str | None, *, what: str) -> None:
+    """What a command without a verdict found: as JSON in the file that was asked for, else as text on the terminal."""
+    if path in (None, "-"):
+        say(text() if path is None else json_lines(value))
+    else:
+        check_no_input(path)
+        write_text(str(path), json_lines(value) + "\n", what=what, then="make room, and run the same command again")
 
 
 def append(path: str, line: str) -> None:

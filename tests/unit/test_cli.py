@@ -93,6 +93,31 @@ def test_diff_and_plan_spend_nothing(incident: Path) -> None:
     assert not (incident / ".bisect-ai").exists()
 
 
+TWO = ("releases/good.yaml", "releases/bad.yaml")
+
+
+@pytest.mark.parametrize(("words", "key"), [(("plan",), "alternatives"), (("diff", *TWO), "axes"), (("runs", "--history"), 0)])
+def test_json_takes_a_file_in_every_command(incident: Path, words: tuple[str, ...], key: str | int) -> None:
+    invoke("run", "--max-calls", "20")
+    printed = invoke(*words, "--json", "-")
+    assert json.loads(printed.stdout)[key]
+    assert invoke(*words, "--json").stdout == printed.stdout
+    assert invoke(*words, "--json", "told.json").stdout == ""
+    assert (incident / "told.json").read_text() == printed.stdout
+
+
+def test_json_may_stand_alone_before_what_a_command_looks_at(incident: Path) -> None:
+    before = {path: path.read_bytes() for path in incident.rglob("*.yaml")}
+    assert invoke("plan", "--json", "bisect.yaml").stdout == invoke("plan", "--json", "-").stdout
+    assert invoke("diff", "--json", *TWO).stdout == invoke("diff", *TWO, "--json", "-").stdout
+    (incident / "good.json").write_text('{"release": "a", "axes": {"prompt": "x"}}')
+    assert invoke("diff", "--json", "good.json", TWO[1]).exit_code == 0
+    for words in (("run", "--json", "bisect.yaml"), ("diff", "--json", "bisect.yaml", *TWO), ("report", "a", "--html", TWO[0])):
+        refused = invoke(*words)
+        assert refused.exit_code == 2 and "holds settings or a release" in refused.stderr
+    assert before == {path: path.read_bytes() for path in incident.rglob("*.yaml")}
+
+
 def test_a_plan_without_a_price_tells_the_cap_on_calls_that_there_is(incident: Path) -> None:
     told = invoke("plan", "--max-usd", "3", "--max-calls", "1234", "--json")
     lines = [line for line in json.loads(told.stdout)["warnings"] if "price" in line]
@@ -239,6 +264,18 @@ def test_options_can_be_set_by_the_environment(incident: Path, monkeypatch: pyte
     done = invoke("run")
     assert done.exit_code == 3
     assert done.stdout.count("\n") == 1
+
+
+def test_the_variable_of_an_option_is_its_own_word(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BISECT_AI_RUN_JSON", "told.json")
+    monkeypatch.setenv("BISECT_AI_RUN_LOG", "nowhere.jsonl")
+    done = invoke("run")
+    assert done.exit_code == 2 and "nowhere.jsonl" in done.stderr
+    assert json.loads(Path("told.json").read_text())["verdict"]["kind"] == "failed"
+    monkeypatch.setenv("BISECT_AI_PLAN_JSON", "yes")
+    assert json.loads(invoke("plan").stdout)["good"]
+    monkeypatch.setenv("BISECT_AI_PLAN_JSON", "0")
+    assert invoke("plan").stdout.startswith("adaptive")
 
 
 def test_a_step_of_github_gets_the_report_in_its_summary(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
