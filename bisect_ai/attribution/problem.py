@@ -155,7 +155,7 @@ class Problem:
 
     def reverted_pair(self, axis: int) -> tuple[int, int]:
         """The (good, bad) cells that tell what reverting an axis brings back, what needs it being reverted in both."""
-        low = self.full & ~self.reverting([axis]) | 1 << axis
+        low = self.full & ~self.reverting([axis]) | 1 << axis if self.needs else self.full
         return low & ~(1 << axis), low
 
     def introduced_pair(self, axis: int) -> tuple[int, int]:

@@ -362,13 +362,13 @@ class NetSearch:
         loss, p = self._loss, self._problem
         if self._tests.fits or loss.n < 64 or loss.z > 2 or self._rows.spent < 0.5 * p.budget or self.named():
             return False
-        if max((self._tests.mean(n, a).z for n in self._tests.families for a in self._axes), default=0.0) > 1.5:
-            return False
         most = min(p.queries, loss.n + self._rows.left / 2)
         if self._rows.left >= 2 * (p.queries - self._rows.asked):
             return False  # the log ends before the budget does: then the whole of it says what is left
         error = loss.error * math.sqrt(loss.n / most)
-        return loss.value + 1.3 * error - p.tolerance > -2.2 * error and loss.value + 1.5 * loss.error < 2 * error
+        if loss.value + 1.3 * error - p.tolerance <= -2.2 * error or loss.value + 1.5 * loss.error >= 2 * error:
+            return False
+        return all(self._tests.mean(n, a).z <= 1.5 for n in self._tests.families for a in self._axes)
 
     # -- what it ends with ---------------------------------------------------------------------------------------------
     def _evidence(self) -> Evidence:

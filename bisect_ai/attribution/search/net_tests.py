@@ -19,7 +19,7 @@ import numpy as np
 
 from bisect_ai.attribution.designs.findings import proved_axes
 from bisect_ai.attribution.problem import Bools, Floats, Ints
-from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
+from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.stats.inference import ScoreTable
 from bisect_ai.attribution.stats.sequential import FIRST, ErrorBudget, SequentialTests
 
@@ -117,9 +117,11 @@ class NetTests:
         if not self._rows.out:
             return False
         for test in tests:
-            planned = len(self.planned.get(test, ()))
-            mean = self.mean(*test) if planned >= FIRST else NOTHING
-            if mean.n >= FIRST_GUESS and self.families[test[0]].is_expected(test[1], mean.z, mean.n, planned=planned):
+            planned, tests_of = len(self.planned.get(test, ())), self.families[test[0]]
+            if planned < FIRST or not tests_of.is_ahead(test[1], planned):
+                continue
+            mean = self.mean(*test)
+            if mean.n >= FIRST_GUESS and tests_of.is_expected(test[1], mean.z, mean.n, planned=planned):
                 return True
         return False
 
@@ -165,7 +167,7 @@ class NetTests:
     # -- what is proved ----------------------------------------------------------------------------------------------
     def named(self) -> frozenset[int]:
         """Axes proved to have a net cost, in any family, whose estimated cost is worth the tolerance."""
-        proved = frozenset[int]().union(*(tests.named() for tests in self.families.values()))
+        proved = [a for tests in self.families.values() for a in tests.named()]
         return frozenset(a for a in proved if self._cost(a) >= self._rows.problem.tolerance)
 
     def proved_by(self, axis: int) -> list[str]:

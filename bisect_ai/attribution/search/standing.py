@@ -69,8 +69,7 @@ class Standing:
     def looks_void(self) -> bool:
         """Whether good and bad hardly differ and no axis stands out: then only these two run until a loss shows."""
         loss = self.loss
-        best = max((self.single("reverted", a).z for a in self._axes), default=0.0)
-        return loss.n >= 2 * START and loss.z < WATCH and best < 1.5
+        return loss.n >= 2 * START and loss.z < WATCH and all(self.single("reverted", a).z < 1.5 for a in self._axes)
 
     # -- before anything is named ------------------------------------------------------------------------------------
     def single(self, family: str, axis: int) -> Mean:
@@ -114,19 +113,28 @@ class Standing:
     @property
     def favours_introducing(self) -> bool:
         """Whether "introduced" is the question to ask now: the loss is there, and it promises more than "reverted"."""
-        loss, reverted, introduced = self.loss, self._lead("reverted"), self._lead("introduced")
-        explains_little = loss.z > 2 and reverted.n >= START and reverted.value < HALF * (loss.value - loss.error)
+        introduced = self._lead("introduced")
         if self._rows.explored and not any(self._tests.planned.get(("introduced", a)) for a in self._axes):
             if self.advice.favours_introducing():
                 return True
+            reverted = self._lead("reverted")
             if not reverted.n or (
                 introduced.value <= SWITCH * reverted.value and reverted.n < PLENTY and self._running("reverted")[0]
             ):
                 return False
-            return explains_little
+            return self._explains_little()
         if introduced.n >= START:
-            return introduced.value > SWITCH * reverted.value or (explains_little and not self._running("reverted")[0])
-        return introduced.n > 0 or explains_little
+            stronger = introduced.value > SWITCH * self._lead("reverted").value
+            return stronger or (self._explains_little() and not self._running("reverted")[0])
+        return introduced.n > 0 or self._explains_little()
+
+    def _explains_little(self) -> bool:
+        """Whether the loss is there, and reverting any single axis brings back less than half of it."""
+        loss = self.loss
+        if loss.z <= 2:
+            return False
+        reverted = self._lead("reverted")
+        return reverted.n >= START and reverted.value < HALF * (loss.value - loss.error)
 
     def _lead(self, family: str) -> Mean:
         return max((m for a in self._axes if (m := self.single(family, a)).n), key=lambda m: m.value, default=NOTHING)

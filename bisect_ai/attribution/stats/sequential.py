@@ -94,8 +94,12 @@ class SequentialTests:
 
     def is_due(self, axis: int, queries: int) -> bool:
         """Whether so many differences allow a look that was not taken."""
+        return not self._over[axis] and self.is_ahead(axis, queries)
+
+    def is_ahead(self, axis: int, queries: int) -> bool:
+        """Whether a planned look that was not taken is at so many queries or fewer."""
         looks = len(self._looks[axis])
-        return not self._over[axis] and looks < len(self._schedule) and self._schedule[looks] <= queries
+        return looks < len(self._schedule) and self._schedule[looks] <= queries
 
     def is_expected(self, axis: int, z: float, queries: int, *, planned: int) -> bool:
         """Whether a look to come, at no more than the `planned` queries, is passed if these go on like those so far.
