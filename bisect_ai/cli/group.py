@@ -31,7 +31,8 @@ _OTHER_NAMES = {
     "--output": "--json, --markdown, --html or --junit",
     "--format": "--json, --markdown, --html or --junit",
 }
-_PAYING = ("run", "demo", "audit", "gate", "canary", "verify", "drift")
+# Commands that call the target or a model.
+PAYING = ("run", "demo", "audit", "gate", "verify", "drift")
 
 
 class _Group(click.Group):
@@ -81,7 +82,7 @@ class _Group(click.Group):
                 self.show_where()
             _fail(str(error), error.exit_code)
         except Interrupted as interrupted:
-            kept = "stopped: everything answered so far is kept" if ctx.invoked_subcommand in _PAYING else "stopped"
+            kept = "stopped: everything answered so far is kept" if ctx.invoked_subcommand in PAYING else "stopped"
             _fail(f"{kept}; go on with: {_same_command()}", interrupted.exit_code)
         except KeyboardInterrupt:
             _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)

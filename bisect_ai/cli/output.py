@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from bisect_ai.cli.group import colourful, json_lines, remark, say, width, writes_again
+from bisect_ai.cli.group import PAYING, colourful, json_lines, remark, say, width, writes_again
 from bisect_ai.cli.options import FORMATS, check_no_input
-from bisect_ai.errors import BisectError
+from bisect_ai.errors import BisectError, InputError
 from bisect_ai.provider.redaction import redact
 from bisect_ai.report.standpoint import HERE, Standpoint
 from bisect_ai.store.artefacts import append_line, append_text, check_place, write_text
@@ -149,23 +149,27 @@ def reported(options: Mapping[str, Any]) -> Iterator[None]:
         reason = redact(str(error) or type(error).__name__)
         kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with contextlib.suppress(BisectError):
-            _write_end(options, kind, reason)
+            _write_end(options, kind, reason, error)
         raise
 
 
-def _write_end(options: Mapping[str, Any], kind: str, reason: str) -> None:
+def _write_end(options: Mapping[str, Any], kind: str, reason: str, error: BaseException) -> None:
+    from bisect_ai.runs.run_accounts import unfinished_of
+
+    of, context = unfinished_of(error), click.get_current_context(silent=True)
+    paid_nothing = isinstance(error, InputError) or (context is not None and context.info_name not in PAYING)
     wanted = {name: options[f"{name}_path"] for name in FORMATS if options.get(f"{name}_path")}
     if wanted:
         from bisect_ai.facts.report_view import ended_report
         from bisect_ai.result import render_as
 
-        report = ended_report(kind, reason)
+        report = ended_report(kind, reason, of=of, paid_nothing=paid_nothing)
         for name, path in wanted.items():
             write(path, render_as(name, report))
     if path := options.get("history_path"):
         from bisect_ai.facts.saved_runs import end_line
 
-        append(path, end_line(kind, reason))
+        append(path, end_line(kind, reason, of=of))
     if path := options.get("log_file"):
         append_text(path, f"{kind}: {reason}\n")
 

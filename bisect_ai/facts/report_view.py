@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ from bisect_ai.report.report_values import (
 )
 from bisect_ai.report.value_types import ReportedEstimate, Value
 from bisect_ai.report.verdict_sentence import verdict_sentence
+from bisect_ai.runs.run_accounts import Unfinished
 from bisect_ai.scoring.metric import Metric, finite
 
 SCHEMA = "bisect-ai/report@1"
@@ -116,9 +117,14 @@ def with_all_fields(value: V) -> V:
     return value.model_copy(update={name: getattr(value, name) for name in fields})
 
 
-def ended_report(kind: str, reason: str) -> dict[str, Any]:
-    """The report of what ended without a verdict: `kind` (failed, interrupted) and why."""
-    return told_report(Report(schema_=SCHEMA, metric="", verdict=Verdict(kind=kind, reason=reason)))
+def ended_report(kind: str, reason: str, *, of: Unfinished | None = None, paid_nothing: bool = False) -> dict[str, Any]:
+    """The report of what ended without a verdict: `kind` (failed, interrupted) and why, and of a run that had begun what it cost."""
+    report = Report(schema_=SCHEMA, metric="", verdict=Verdict(kind=kind, reason=reason))
+    told: dict[str, Any] = {"usage": NO_CALLS} if paid_nothing else {}
+    if of is not None:
+        names = {"run": of.run, "good": of.good, "bad": of.bad, "metric": of.metric}
+        told = {**{name: value for name, value in names.items() if value}, "usage": RunUsage(**asdict(of.spent))}
+    return told_report(report.model_copy(update=told))
 
 
 def _run_verdict(facts: Facts) -> Verdict:

@@ -95,7 +95,7 @@ def execute(
     from bisect_ai.facts.build import summarise
     from bisect_ai.runs.study import Study
 
-    with store_of(prepared, folder) as store:
+    with store_of(prepared, folder, before=before.run) as store:
         outcomes = Study(prepared, store, watch=watch, stop=stop, before=before).run()
         report = summarise(outcomes, damage=store.damage)
         keep_report(store, outcomes, report, basis=prepared.basis)

@@ -24,6 +24,7 @@ from bisect_ai.report.planning_values import HistoryRow, ShownAnswer, ShownCall
 from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike, question_of
 from bisect_ai.report.untrusted_text import one_line
 from bisect_ai.runs.observations import FinishedTrial, Observation, Observations
+from bisect_ai.runs.run_accounts import Unfinished
 from bisect_ai.scoring.metric import SHARE, Metric
 from bisect_ai.store.journal import open_folder
 from bisect_ai.store.recovery import Folder
@@ -285,9 +286,12 @@ def history_line(report: ReportLike) -> str:
     return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
 
 
-def end_line(kind: str, reason: str) -> str:
-    """The line of an audit that ended without a verdict, as of now: `kind` (failed, interrupted) and why."""
-    row = HistoryRow(at=_moment_of(time.time_ns() // 1000), kind=kind, reason=one_line(reason))
+def end_line(kind: str, reason: str, *, of: Unfinished | None = None) -> str:
+    """The line of an audit that ended without a verdict, as of now: `kind` (failed, interrupted) and why, and what it cost."""
+    row = HistoryRow(at=_moment_of(time.time_ns() // 1000), question="audit", kind=kind, reason=one_line(reason))
+    if of is not None:
+        names = {"run": of.run, "good": of.good, "bad": of.bad, "metric": of.metric}
+        row = row.model_copy(update={**names, "calls": of.spent.calls, "usd": of.spent.usd})
     return json.dumps(as_mapping(row), ensure_ascii=True, allow_nan=False)
 
 

@@ -18,6 +18,7 @@ from bisect_ai.report.report_values import AnsweredQuery, Report, ReportLike
 from bisect_ai.result import Result
 from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.release_writer import rolled_back
+from bisect_ai.runs.run_accounts import cost_noted
 from bisect_ai.store.trial_store import Store
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def watched(progress: Progress) -> Callable[[], AbstractContextManager[Watch]] |
 
 
 @contextmanager
-def store_of(prepared: Prepared, folder: Path) -> Iterator[Store]:
-    """The study's store, open; its answers are a replay's."""
+def store_of(prepared: Prepared, folder: Path, *, before: str = "") -> Iterator[Store]:
+    """The study's store, open; its answers are a replay's. An error that comes out carries what was paid for, `before` it too."""
     os.environ.setdefault("BISECT_REPLAY", "1")  # the user's code can tell a replay from production
     store = prepared.config.store
-    with Store(None if store is None else folder / store) as opened:
+    names = {"good": prepared.good.name, "bad": prepared.bad.name, "metric": prepared.metric.name}
+    with Store(None if store is None else folder / store) as opened, cost_noted(opened, before=before, **names):
         yield opened
 
 

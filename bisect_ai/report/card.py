@@ -332,7 +332,8 @@ def _more(report: Report, at: Standpoint, command: str) -> str:
         return 'result.to_html("report.html")'
     if _is_read(report):
         return "that command with -v" if command and command == at.typed else at.same("-v")
-    return at.report(report.run)
+    is_kept = bool(report.axes) or report.verdict.kind not in ("failed", "interrupted")
+    return at.report(report.run) if is_kept else ""
 
 
 def shortened(card: Card, *, sides: int | None, texts: int, is_brief: bool) -> Card:

@@ -25,7 +25,7 @@ from bisect_ai.release.load import Release
 from bisect_ai.runs.ledger import Before
 from bisect_ai.runs.prepare import settle
 from bisect_ai.runs.release_writer import check_no_key, write_release
-from bisect_ai.runs.run_accounts import Common, ExchangeJournal, caps_of
+from bisect_ai.runs.run_accounts import Common, ExchangeJournal, caps_of, cost_noted
 from bisect_ai.store.artefacts import check_place, making_folder
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
@@ -75,7 +75,7 @@ def learn_releases(config: Path, overrides: Mapping[str, Any], good_program: str
     with making_folder(paths["good"].parent, what="the releases", then="nothing was asked"):
         for path in paths.values():
             check_place(path)
-        with _Lessons(settings, folder, run) as lessons:
+        with _Lessons(settings, folder, run) as lessons, cost_noted(lessons.store):
             for side, program in programs.items():
                 axes = lessons.axes_of(program, queries, side)
                 release = Release(f"learned-{side}", axes, {}, digest(axes))
@@ -99,13 +99,13 @@ class _Lessons:
         self._config, self._folder, self._run = config, folder, run
 
     def __enter__(self) -> _Lessons:
-        self._store = Store(None if self._config.store is None else self._folder / self._config.store)
-        self._account = Account(caps_of(self._config), shared=Common(self._store, self._run))
-        self._journal = ExchangeJournal(self._store, self._run, self._account)
+        self.store = Store(None if self._config.store is None else self._folder / self._config.store)
+        self._account = Account(caps_of(self._config), shared=Common(self.store, self._run))
+        self._journal = ExchangeJournal(self.store, self._run, self._account)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._store.close()
+        self.store.close()
 
     def axes_of(self, program: Any, queries: Sequence[Query], side: str) -> dict[str, Any]:
         """The axes of the release that a program has, by what it sends for the queries."""
@@ -133,7 +133,7 @@ class _Lessons:
 
     def _asked(self, paid: Any, lesson: _Lesson, query: Query, *, identity: str) -> Answer:
         """One answer; on record before it is asked for, and with its cost after."""
-        run, store, asked = self._run, self._store, len(lesson.sent)
+        run, store, asked = self._run, self.store, len(lesson.sent)
         with self._account.turn():
             self._account.spend(ONE_CALL)
             store.reserve(run, identity, usd=0.0)

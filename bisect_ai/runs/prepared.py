@@ -161,12 +161,14 @@ class Prepared:
 
 
 def check_tolerance(config: Config, metric: Scorer) -> None:
-    """Raises `ConfigError` when the tolerance is as large as the metric's scale: every loss would be below it."""
+    """Raises `ConfigError` when the tolerance, or what audits look for, is as large as the metric's scale: no loss would be."""
     if metric.bounded is None:
         return
     low, high = metric.bounded
-    if (wrong := objection(config.tolerance, metric.name, lowest=low, highest=high)) is not None:
-        raise ConfigError(wrong)
+    losses = {"tolerance": config.tolerance, "audit.detect": config.audit.detect}
+    for key in ("tolerance", "audit.detect") if "detect" in config.audit.model_fields_set else ("tolerance",):
+        if (wrong := objection(losses[key], metric.name, lowest=low, highest=high, key=key)) is not None:
+            raise ConfigError(wrong)
 
 
 def loss_to_detect(config: Config, metric: Scorer, *, least_counts: bool = False) -> float:

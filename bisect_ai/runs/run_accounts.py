@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from bisect_ai.canonical import digest
@@ -230,6 +232,42 @@ class _CommonRequests(Common):
         """As of `Shared`, in calls."""
         earlier = self._store.spending(self._before).requests if self._before else 0
         return Amount(self._store.spending_of_others(self._run).requests + earlier), NOTHING, NOTHING
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A command that ended without a verdict: its run in the store, and what it has cost in all sessions, with what it ran before."""
+
+    run: str
+    spent: Spending
+    good: str = ""
+    bad: str = ""
+    metric: str = ""
+
+
+@contextlib.contextmanager
+def cost_noted(store: Store, *, before: str = "", **names: str) -> Iterator[None]:
+    """Inside, whatever is raised carries what was paid for: `unfinished_of` reads it. `names`: good, bad, metric."""
+    began = time.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        runs = list(store.sittings)
+        if runs and unfinished_of(error) is None:
+            spent = reduce(Spending.beside, (spent_on(store, each) for each in (*runs, before) if each))
+            lasted = max(spent.seconds, round(time.monotonic() - began, 3))  # this sitting's own are noted at its end only
+            unfinished = Unfinished(runs[-1], replace(spent, seconds=lasted), **names)
+            error.unfinished = unfinished  # type: ignore[attr-defined]  # whatever was raised: also what is no error of ours
+        raise
+
+
+def unfinished_of(error: BaseException | None) -> Unfinished | None:
+    """What the work that an error ended had cost; None: nothing was begun, or nobody noted it."""
+    while error is not None:
+        if isinstance(found := getattr(error, "unfinished", None), Unfinished):
+            return found
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def spent_on(store: Store, run: str, *, trials: int = 0) -> Spending:

@@ -46,8 +46,8 @@ class Store:
         self._outlays: dict[str, Outlay] = {}
         # What of it this sitting has written.
         self._own: dict[str, Outlay] = {}
-        # All the rest of it, where a sitting is at work.
-        self._theirs: dict[str, Outlay] = {}
+        # All the rest of it, of the runs of this process's sittings in the order in which they began.
+        self.sittings: dict[str, Outlay] = {}
         # The sums of that, as long as nothing new is heard.
         self._told: dict[str, Spent] = {}
         # What finished audits noted of themselves, in no order: `at` tells when (microseconds UTC).
@@ -245,17 +245,17 @@ class Store:
     def new_sitting(self, run: str) -> None:
         """From now on what was written so far counts as that of others."""
         with self._guard:
-            self._theirs[run], self._own[run] = self._outlay(run).copied(), Outlay()
+            self.sittings[run], self._own[run] = self._outlay(run).copied(), Outlay()
             self._told.pop(run, None)
 
     def spending_of_others(self, run: str) -> Spent:
         """What a run has cost in earlier sittings and in other processes: all that this sitting did not write."""
         with self._guard:
-            if run not in self._theirs:
+            if run not in self.sittings:
                 self.new_sitting(run)
             known = self._told.get(run)
             if known is None:
-                theirs = self._theirs[run]
+                theirs = self.sittings[run]
                 known = theirs.spent({name: self._is_alive(name) for name in {segment for segment, _ in theirs.open}})
                 if not theirs.open:  # else it also depends on who lives
                     self._told[run] = known
@@ -378,11 +378,11 @@ class Store:
         """Count what another process wrote, where a sitting is at work on its run."""
         if head["type"] == "contents" and isinstance(payload, Contents):
             for run, sums in payload.sums.items():
-                if run in self._theirs:
-                    self._theirs[run].add_settled(*sums)
+                if run in self.sittings:
+                    self.sittings[run].add_settled(*sums)
                     self._told.pop(run, None)
-        elif head.get("run") in self._theirs:
-            self._theirs[head["run"]].take(segment, head)
+        elif head.get("run") in self.sittings:
+            self.sittings[head["run"]].take(segment, head)
             self._told.pop(head["run"], None)
 
     def _outlay(self, run: str) -> Outlay:

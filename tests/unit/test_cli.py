@@ -167,6 +167,52 @@ def test_a_target_that_keeps_failing_ends_with_4(incident: Path) -> None:
     assert "same command again" in done.stderr
 
 
+FAILING = """
+asked = []
+
+def answer(query, release):
+    asked.append(query)
+    if len(asked) > 5:
+        raise FAULT
+    return {"text": "14 days", "usage": {"usd": 0.01, "input_tokens": 3, "output_tokens": 4}}
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "audit"])
+@pytest.mark.parametrize(
+    ("fault", "kind", "code"), [("ConnectionError('no')", "failed", 4), ("KeyboardInterrupt", "interrupted", 130)]
+)
+def test_the_report_of_what_ended_without_a_verdict_says_what_was_spent(
+    incident: Path, command: str, fault: str, kind: str, code: int
+) -> None:
+    (incident / "app.py").write_text(FAILING.replace("FAULT", fault))
+    if kind == "interrupted":  # as by Ctrl-C, in the program's own thread
+        (incident / "app.py").write_text(
+            FAILING.replace("raise FAULT", "import os; len(asked) == 6 and os.kill(os.getpid(), 2)")
+        )
+    more = ["--history", "audits.jsonl"] if command == "audit" else []
+    done = invoke(command, "--json", "told.json", "--markdown", "told.md", *more)
+    assert done.exit_code == code, done.output
+    told = json.loads(Path("told.json").read_text())
+    assert (told["verdict"]["kind"], told["metric"], told["good"]) == (kind, "correct", "2026-11-13")
+    usage = told["usage"]
+    (row,) = json.loads(invoke("runs", "--json").stdout)
+    assert (row["run"], row["calls"], row["usd"]) == (told["run"], usage["calls"], usage["usd"])
+    assert usage["usd"] >= 0.05 and usage["tokens"] >= 35 and usage["seconds"] > 0
+    assert f"bisect-ai report {told['run'][:8]}" not in Path("told.md").read_text()  # it has none in the store
+    if more:
+        line = json.loads(Path("audits.jsonl").read_text())
+        assert (line["run"], line["calls"], line["kind"]) == (told["run"], usage["calls"], kind)
+
+
+def test_what_failed_before_anything_was_asked_has_cost_nothing(incident: Path) -> None:
+    for words in (("report", "abc"), ("run", "--log", "nowhere.jsonl"), ("canary", "nowhere.jsonl")):
+        done = invoke(*words, "--json")
+        assert done.exit_code == 2
+        told = json.loads(done.stdout)
+        assert (told["verdict"]["kind"], told["usage"]["calls"], told["usage"]["usd"]) == ("failed", 0, 0)
+
+
 def test_a_typo_in_the_file_is_named_with_a_suggestion(incident: Path) -> None:
     text = (incident / "bisect.yaml").read_text()
     (incident / "bisect.yaml").write_text(text.replace("tolerance:", "tolerence:"))

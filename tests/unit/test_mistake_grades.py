@@ -162,6 +162,13 @@ SETTINGS_MISTAKES = [
     ),
     Mistake("a percentage", written("0.02", "5%"), "key 'tolerance'", "it takes a number, got '5%'", "did you mean 0.05?"),
     Mistake("tolerance of 5", written("0.02", "5"), "tolerance 5", "lie between 0 and 1", "did you mean 0.05?"),
+    Mistake(
+        "detect of 5",
+        written("tolerance: 0.02", "audit: {detect: 5}"),
+        "audit.detect 5",
+        "lie between 0 and 1",
+        "did you mean 0.05?",
+    ),
     Mistake("tolerance below 0", written("0.02", "-0.1"), "key 'tolerance'", "got '-0.1'", "it must be 0"),
     Mistake(
         "alpha of 95",

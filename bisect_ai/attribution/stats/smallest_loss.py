@@ -28,15 +28,20 @@ RELATIVE = 0.05
 FIRST = 12
 
 
-def objection(tolerance: float, metric: str, *, lowest: float, highest: float, seen: bool = False) -> str | None:
-    """What is wrong with a tolerance as large as the whole scale; None: nothing. `seen`: the scale is that of the scores so far."""
+def objection(
+    tolerance: float, metric: str, *, lowest: float, highest: float, seen: bool = False, key: str = "tolerance"
+) -> str | None:
+    """What is wrong with a loss as large as the whole scale; None: nothing. `seen`: the scale is that of the scores so far.
+
+    `key`: what the settings call the loss.
+    """
     span = highest - lowest
     if not 0 < span <= tolerance:
         return None
     meant = f"; did you mean {tolerance / 100:g}?" if tolerance / 100 < span else "; name a smaller loss"
     scale = "all scores so far lie" if seen else "its scores lie"
     return (
-        f"tolerance {tolerance:g} in points of the metric {metric!r}: {scale} between {lowest:g} and {highest:g}, so no loss could "
+        f"{key} {tolerance:g} in points of the metric {metric!r}: {scale} between {lowest:g} and {highest:g}, so no loss could "
         f"ever be above it{meant}"
     )
 
