@@ -299,9 +299,13 @@ def _innocent(report: Report, quoting: Quoting) -> str:
     return listed([f"{quoting.name(axis)}{more.get(axis, '')}" for axis in report.verdict.keep if axis not in guilty])
 
 
+# How warnings end that a card repeats: on a column that was guessed, and on a prompt that tells the answer.
+_ON_CARD = ("(guessed)", "unless that is meant")
+
+
 def _beware(report: Report, quoting: Quoting) -> str:
     named = report.verdict.kind == "cause"
-    guesses = [quoting.prose(warning) for warning in report.warnings if warning.endswith("(guessed)")]
+    guesses = [quoting.prose(warning) for warning in report.warnings if warning.endswith(_ON_CARD)]
     faults = [quoting.prose(each.message) for each in report.suspects if (each.where or "").endswith(": schema")]
     rest = [f"whether {others} costs quality too is open"] if (others := open_axes(report, quoting=quoting)) else []
     told = [*rest, *guesses, *faults[:2], trend_clause(report, quoting=quoting), "" if named else slice_clause(report, quoting)]

@@ -79,6 +79,24 @@ def _template_objections(prepared: Prepared) -> Iterator[Objection]:
             yield Objection(f"the release {shown(release.name)}: {message}")
         for message in prepared.target.odd_templates(release.axes, prepared.columns):  # type: ignore[attr-defined]  # has both
             yield Objection(f"the release {shown(release.name)}: {message}", is_fatal=False)
+    told = [(release, message) for release in (prepared.good, prepared.bad) for message in _told_answers(prepared, release)]
+    for message in dict.fromkeys(message for _, message in told):
+        names = " and ".join(shown(release.name) for release, each in told if each == message)
+        yield Objection(f"the prompt of {names}: {message}", is_fatal=False)
+
+
+# How an objection ends to a prompt that holds the answer: a loss would not show, or for another reason.
+TOLD = "which it need only repeat; take it out unless that is meant"
+
+
+def _told_answers(prepared: Prepared, release: Release) -> Iterator[str]:
+    """What of a release's prompt tells the model the answer that it is scored by."""
+    holds = {"reference": "the expected answer", "output": "the logged answer"}
+    expected = {s.compares_with: f"what the scorer {shown(name)} expects" for name, s in prepared.scorers.items()}
+    sent = prepared.target.sent_columns(release.axes, prepared.columns)  # type: ignore[attr-defined]  # has it, too
+    for place, variable, column in sent:
+        if told := expected.get(column, holds.get(column)):
+            yield f"{place} sends the model {variable}, {told}, {TOLD}"
 
 
 def _tool_objections(prepared: Prepared) -> Iterator[Objection]:

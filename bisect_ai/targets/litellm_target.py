@@ -30,7 +30,7 @@ from bisect_ai.provider.usage import Usage
 from bisect_ai.provider.user_code import code_identity, imported
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import MISSING, Answer, ToolCall
-from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, unfilled
+from bisect_ai.targets.pipeline import FILLED, build_messages, function_tools, lost_question, other_spelling, variables_of
 from bisect_ai.targets.retrieval import Indexes, embedding_model
 from bisect_ai.targets.target import Doorbell, address_in_environment, attempts_of, check_known, positive, with_tally
 from bisect_ai.targets.tool_results import (
@@ -139,7 +139,8 @@ class LitellmTarget:
         found = [
             f"{place} names {variable}, which nothing fills: the log has {', '.join(sorted(columns))} (map one with "
             f"log.columns; braces that are text are written {{{{ and }}}})"
-            for place, variable in dict.fromkeys(unfilled(release, known))
+            for place, variable, name in dict.fromkeys(variables_of(release, known))
+            if name not in known
         ]
         found += [
             f"{place} names {{{{{name}}}}} where others are {{name}}, so it would be sent as {{{name}}}; write {{{name}}}"
@@ -157,6 +158,11 @@ class LitellmTarget:
         known = {*FILLED, *columns}
         spelt = [each for each in dict.fromkeys(other_spelling(release, known)) if each[1] not in known]
         return [f"{place} has {{{{{name}}}}}, which no column fills: it is sent as {{{name}}}" for place, name in spelt]
+
+    def sent_columns(self, release: Mapping[str, Any], columns: Collection[str]) -> list[tuple[str, str, str]]:
+        """(where, variable as written, column) of what a release's prompt sends of a query besides its question."""
+        found = variables_of(release, {*FILLED, *columns})
+        return [each for each in dict.fromkeys(found) if each[2] in columns and each[2] not in FILLED]
 
     def addresses(self, release: Mapping[str, Any]) -> list[str]:
         """The services that a release's model is called at, where it or the environment says."""

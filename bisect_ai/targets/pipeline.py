@@ -62,13 +62,11 @@ def is_double(release: Mapping[str, Any], known: Container[str]) -> bool:
     return any(match[1] in known for text in texts for match in _variables_of_template(text, _DOUBLE))
 
 
-def unfilled(release: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
-    """(where, variable as written) of what nothing fills in the templates of a release."""
+def variables_of(release: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str, str]]:
+    """(where, variable as written, its name) of all that is filled, or should be, in the templates of a release."""
     spelling = _DOUBLE if is_double(release, known) else _PLACEHOLDER
     texts = templates_of(release).items()
-    return [
-        (place, match[0]) for place, text in texts for match in _variables_of_template(text, spelling) if match[1] not in known
-    ]
+    return [(place, match[0], match[1]) for place, text in texts for match in _variables_of_template(text, spelling)]
 
 
 def other_spelling(release: Mapping[str, Any], known: Container[str]) -> list[tuple[str, str]]:
@@ -81,11 +79,8 @@ def other_spelling(release: Mapping[str, Any], known: Container[str]) -> list[tu
 
 def lost_question(release: Mapping[str, Any], known: Container[str]) -> str | None:
     """The user template of a release as it stands, when nothing in the prompt is filled, so that no question reaches the model."""
-    spelling = _DOUBLE if is_double(release, known) else _PLACEHOLDER
-    filled = any(
-        match[1] in known for text in templates_of(release).values() for match in _variables_of_template(text, spelling)
-    )
-    return None if filled else templates_of(release)["prompt.user"]
+    is_filled = any(name in known for _, _, name in variables_of(release, known))
+    return None if is_filled else templates_of(release)["prompt.user"]
 
 
 def templates_of(release: Mapping[str, Any]) -> dict[str, str]:

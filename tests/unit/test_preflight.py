@@ -155,6 +155,32 @@ def test_two_spellings_in_one_prompt_are_told(folder: Path) -> None:
     assert "odd: the release 'bad': prompt.system has {{first_name}}, which no column fills: it is sent as {first_name}" in said
 
 
+@pytest.mark.parametrize(
+    ("changed", "column", "said"),
+    [
+        ({"user": "{input}\nExpected: {reference}"}, "topic", "prompt.user sends the model {reference}, the expected answer"),
+        (
+            {"system": "It is about {topic}."},
+            "topic",
+            "prompt.system sends the model {topic}, what the scorer 'correct' expects",
+        ),
+        (
+            {"user": "{{input}} = {{reference}}"},
+            "reference",
+            "prompt.user sends the model {{reference}}, what the scorer 'correct' expects",
+        ),
+    ],
+)
+def test_a_prompt_that_holds_the_expected_answer_is_told_by_check_and_run(
+    folder: Path, changed: dict[str, str], column: str, said: str
+) -> None:
+    write(folder, bad(**changed), scorers=[{"kind": "contains", "name": "correct", "expected": column}])
+    code, told = check()
+    assert code == 0 and f"odd: the prompt of 'bad': {said}" in told, told
+    done = CliRunner().invoke(main, ["run", "--max-calls", "8"])
+    assert said in " ".join(done.stdout.split()), done.output
+
+
 def test_several_scorers_without_a_metric_are_named(folder: Path) -> None:
     two = [{"kind": "contains", "name": name, "expected": "reference"} for name in ("one", "other")]
     write(folder, bad(), scorers=two)
