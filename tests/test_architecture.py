@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from bisect_ai.cli import main
 
 PACKAGE = Path(__file__).parent.parent / "bisect_ai"
 VALUES = {"errors", "canonical"}
@@ -316,15 +320,26 @@ def test_help_loads_nothing_heavy() -> None:
 def test_settings_releases_and_log_are_read_without_numpy(tmp_path: Path) -> None:
     """It takes 0.1 s of processor to import: a fifth of what a check may take in all."""
     incident = shutil.copytree(PACKAGE.parent / "fixtures" / "planted" / "together", tmp_path / "incident")
+    assert "nothing is wrong" in _told_without_numpy(incident, "check", "--free")
+
+
+def test_a_stored_run_is_shown_and_listed_without_numpy(tmp_path: Path) -> None:
+    incident = shutil.copytree(PACKAGE.parent / "fixtures" / "planted" / "together", tmp_path / "incident")
+    CliRunner().invoke(main, ["run", str(incident / "bisect.yaml"), "--max-calls", "20"])
+    listed = _told_without_numpy(incident, "runs", "--history", "--json")
+    assert "inconclusive" in _told_without_numpy(incident, "report", json.loads(listed)[0]["run"])
+
+
+def _told_without_numpy(folder: Path, *words: str) -> str:
     code = (
         "import sys\n"
         "from bisect_ai.cli import main\n"
-        "try:\n    main(['check', '--free'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main({list(words)!r})\nexcept SystemExit as ended:\n    assert not ended.code\n"
         "assert 'numpy' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=incident, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "nothing is wrong" in done.stdout
+    return done.stdout
 
 
 def dead(folders: list[Path]) -> list[str]:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import quantiles
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from bisect_ai.attribution.problem import Trial
 from bisect_ai.canonical import json_object, plain
@@ -151,10 +150,12 @@ def first_scores(store: Path, run: str, runs: Mapping[str, Mapping[str, Any]]) -
 def scale_of_scores(scores: Mapping[str, FirstScores], metric: Metric) -> tuple[float, float]:
     """The ends of the oriented scores: 0 and 1 for a share (turned, where lower is better), else what 98 % of them span."""
     known = [score for pair in scores.values() for score in (pair.good, pair.bad) if score is not None]
-    low, high = sorted(
-        metric.sign * end for end in (SHARE if metric.is_share or not known else np.quantile(known, [0.01, 0.99]))
-    )
-    return float(low), float(max(high, low + 1e-9))
+    ends = SHARE
+    if known and not metric.is_share:
+        hundredths = quantiles(known * 2 if len(known) == 1 else known, n=100, method="inclusive")
+        ends = hundredths[0], hundredths[-1]
+    low, high = sorted(metric.sign * end for end in ends)
+    return low, max(high, low + 1e-9)
 
 
 def kin_of(run: str, runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
