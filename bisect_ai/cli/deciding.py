@@ -103,7 +103,11 @@ def _run_and_report(
     known = None if takes_answers or work is not None else stored_result
     main.hold_imports()
     result = started(
-        _watched_work(work or execute), overrides, config=config, watching=watched(progress_for(options)), known=known
+        _watched_work(work or partial(execute, renews=True)),
+        overrides,
+        config=config,
+        watching=watched(progress_for(options)),
+        known=known,
     )
     usage = result.usage
     notify(result.notices, options)

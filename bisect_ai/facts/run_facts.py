@@ -90,15 +90,19 @@ def execute(
     watch: Watch | None = None,
     stop: Stop | None = None,
     before: Before = Before(),  # noqa: B008  # frozen
+    renews: bool = False,
 ) -> Result:
-    """Run (or resume) a prepared study and sum it up; what was paid for `before` it counts as the run's."""
+    """Run (or resume) a prepared study and sum it up; what was paid for `before` it counts as the run's.
+
+    `renews`: so that `stored_result` knows it afterwards, whatever the report that it had rests on.
+    """
     from bisect_ai.facts.build import summarise
     from bisect_ai.runs.study import Study
 
     with store_of(prepared, folder, before=before.run) as store:
         outcomes = Study(prepared, store, watch=watch, stop=stop, before=before).run()
         report = summarise(outcomes, damage=store.damage)
-        keep_report(store, outcomes, report, basis=prepared.basis)
+        keep_report(store, outcomes, report, basis=prepared.basis, renews=renews)
     return result_of(outcomes, report, store)
 
 

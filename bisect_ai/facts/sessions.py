@@ -69,14 +69,21 @@ def store_of(prepared: Prepared, folder: Path, *, before: str = "") -> Iterator[
         yield opened
 
 
-def keep_report(store: Store, outcomes: Outcomes, report: Mapping[str, Any], *, basis: str | None = None) -> None:
-    """Write the report of a run down, unless it has one and nothing new came in; with its `basis` when no call is left to be made."""
+def keep_report(
+    store: Store, outcomes: Outcomes, report: Mapping[str, Any], *, basis: str | None = None, renews: bool = False
+) -> None:
+    """Write the report of a run down, unless it has one and nothing new came in; with its `basis` when no call is left to be made.
+
+    `renews`: also where the one it has rests on something else, such as an earlier version of this program, as of when it ended.
+    """
     run, ledger = outcomes.prepared.run_id, outcomes.ledger
     complete = not (ledger.now.errors or ledger.scorer_errors or outcomes.stopped)
-    if ledger.calls or store.report(run) is None:
-        is_over = complete and read(Report, report).verdict.kind != "inconclusive"
+    is_over = complete and read(Report, report).verdict.kind != "inconclusive"
+    is_new = ledger.calls or store.report(run) is None
+    if is_new or (renews and is_over and store.report(run, basis=basis) is None):
         rests_on = {"basis": basis} if is_over and basis is not None else {}
-        store.finish(run, {"report": report, "at": time.time_ns() // 1000, **rests_on})
+        ended = store.ended.get(run, 0)
+        store.finish(run, {"report": report, "at": time.time_ns() // 1000 if is_new or not ended else ended, **rests_on})
 
 
 def result_of(outcomes: Outcomes, report: dict[str, Any], store: Store) -> Result:

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from bisect_ai.cli import main
 from bisect_ai.errors import BisectError
+from bisect_ai.runs.prepared import Prepared
 from bisect_ai.runs.study import Study
 
 PLANTED = Path(__file__).parents[2] / "fixtures" / "planted"
@@ -379,6 +380,18 @@ def test_a_finished_run_is_shown_from_the_store_without_a_replay(incident: Path,
     invoke("run", "--json", "first.json")
     assert not _replayed(monkeypatch, "--json", "again.json")
     assert (incident / "first.json").read_bytes() == (incident / "again.json").read_bytes()
+
+
+def test_a_finished_run_is_replayed_once_by_another_version_of_the_program(
+    incident: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke("run")
+    (before,) = json.loads(invoke("runs", "--history", "--json").stdout)
+    monkeypatch.setattr(Prepared, "basis", "of another version")
+    assert _replayed(monkeypatch)
+    assert "this time: 0 calls made" in invoke("run").stderr
+    assert not _replayed(monkeypatch)
+    assert json.loads(invoke("runs", "--history", "--json").stdout) == [before]  # and it ended when it ended
 
 
 def _edit(path: Path, old: str, new: str) -> None:
