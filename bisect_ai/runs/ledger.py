@@ -158,7 +158,7 @@ class EmptyCell:
 def empty_cells(seen: Observations) -> list[EmptyCell]:
     """The cells whose answers are nearly all empty."""
     found = []
-    for cell in sorted(set(seen.cells)):
+    for cell in sorted(set(seen.cells)) if seen.has_empty else ():
         answers = [o for o in seen.all(cell) if o.is_answered]
         empty = sum(o.is_empty for o in answers)
         if len(answers) >= FEWEST and empty >= NEARLY_ALL * len(answers):

@@ -113,13 +113,11 @@ def tape_of(
     `chosen`: (query, cell) of trials on queries that had passed and failed, so none of them had missed: they do not say where misses
     come from.
     """
-    cells: defaultdict[int, Count] = defaultdict(Count)
-    random: defaultdict[int, Count] = defaultdict(Count)
-    for row in seen.called:
-        count = Count(1, int(seen.fates[row].outcome == MISSING))
-        cells[seen.cells[row]] += count
-        if (seen.queries[row], seen.cells[row]) not in chosen:
-            random[seen.cells[row]] += count
+    called = seen.called
+    cells = _counts_of(seen, called)
+    random = (
+        _counts_of(seen, [row for row in called if (seen.queries[row], seen.cells[row]) not in chosen]) if chosen else cells
+    )
     rules: Counter[str] = Counter()
     queries: defaultdict[str, set[int]] = defaultdict(set)
     tables = [seen] if inside is None else [seen, inside]
@@ -135,6 +133,13 @@ def tape_of(
     told = {rule: n for rule, n in sorted(rules.items()) if n}
     own = Count() if inside is None else Count(len(inside.called), int(inside.missed[inside.called].sum()))
     return Tape(dict(sorted(cells.items())), find_lean(random, k), calls_, told, tuple(sorted(guessed)), own)
+
+
+def _counts_of(seen: Observations, rows: Sequence[int]) -> dict[int, Count]:
+    """The counts of these rows by cell."""
+    missed = [row for row in rows if seen.fates[row].outcome == MISSING] if seen.has_misses else []
+    missing = Counter(seen.cells[row] for row in missed)
+    return {cell: Count(n, missing[cell]) for cell, n in Counter(seen.cells[row] for row in rows).items()}
 
 
 def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
