@@ -266,6 +266,11 @@ class Account:
                 return
         self.settle(self.wait_for(used), used)
 
+    def spend_in_turn(self, used: Amount) -> None:
+        """`spend`, for who is inside a `turn` already."""
+        if not self._spent_at_once(used):
+            self.settle(self.wait_for(used), used)
+
     def give_back(self, unused: Amount) -> None:
         """Of what was spent, that which was not used after all."""
         with self._lock:

@@ -149,10 +149,10 @@ class _Loop:
                 raise
             while task.uncancel():  # a target may cancel the task that it runs in
                 pass
-            return failed(job, error, start)._replace(calls=counted.calls)
+            return _with_calls(failed(job, error, start), counted.calls)
         except BaseException as error:  # a user's function may raise SystemExit: a row too
-            return failed(job, error, start)._replace(calls=counted.calls)
-        return answered(job, returned, start)._replace(calls=counted.calls)
+            return _with_calls(failed(job, error, start), counted.calls)
+        return _with_calls(answered(job, returned, start), counted.calls)
 
     def _finish(self, done: Done) -> None:
         """What finishes in one turn of the loop is handed over together."""
@@ -333,8 +333,12 @@ class ThreadHands:
             with AtWork("the target", job.query.id, self._desk.seconds):
                 returned: Any = self._target(job.query, job.release, job.repeat)
         except BaseException as error:  # as above
-            return failed(job, error, start)._replace(calls=counted.calls)
-        return answered(job, returned, start)._replace(calls=counted.calls)
+            return _with_calls(failed(job, error, start), counted.calls)
+        return _with_calls(answered(job, returned, start), counted.calls)
+
+
+def _with_calls(done: Done, calls: int) -> Done:
+    return done if done.calls == calls else done._replace(calls=calls)
 
 
 async def _close_loop_connections() -> None:

@@ -184,7 +184,7 @@ class Replay:
         """One more call for a job, on record before another process can look. Raises `CapReached` or `StoreError`."""
         price = 0.0 if self._priced else None
         with self._account.turn():
-            self._account.spend(ONE_CALL)
+            self._account.spend_in_turn(ONE_CALL)
             self._store.reserve(self._run, self._out[job.place].identity, usd=price)
 
     @property

@@ -209,10 +209,11 @@ class Outlay:
         if kind == "attempt":
             self.open.setdefault((segment, head["trial"]), []).append((head["usd"], head["tokens"], _calls_in(head)))
         elif kind in ("trial", "purged"):
+            calls = _calls_in(head)
             self.trials += 1
-            self.calls += _calls_in(head)
-            self.errors += head["failed"] and _calls_in(head) > 0
-            self.held += head["failed"] and not _calls_in(head)
+            self.calls += calls
+            self.errors += head["failed"] and calls > 0
+            self.held += head["failed"] and not calls
             self._has_cost(round((head["usd"] or 0.0) * NANO), head["tokens"])
             self._settle(segment, head)
         elif kind == "charge":
@@ -270,6 +271,11 @@ class Outlay:
     def reserved(self, identity: str) -> Unsettled:
         """What is set aside for a trial that has no outcome yet."""
         return _total_of(_reserved_sum(rs) for (_, trial), rs in self.open.items() if trial == identity)
+
+
+def outlay_of(outlays: dict[str, Outlay], run: str) -> Outlay:
+    """What a run has laid out so far, to be added to; it is found for every record, so none is made in vain."""
+    return outlays.get(run) or outlays.setdefault(run, Outlay())
 
 
 def _reserved_sum(reservations: list[tuple[float | None, int, int]]) -> Unsettled:

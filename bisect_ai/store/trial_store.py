@@ -29,9 +29,12 @@ from bisect_ai.store.locks import Claims, Presence, Turn, is_locked, place_notic
 from bisect_ai.store.offsets import Places, key_of
 from bisect_ai.store.record_lines import Collector, Contents, Entry
 from bisect_ai.store.recovery import Damage, Folder
-from bisect_ai.store.trial_records import Kept, Outlay, Scored, Spent, Unsettled, kept_in
+from bisect_ai.store.trial_records import Kept, Outlay, Scored, Spent, Unsettled, kept_in, outlay_of
 
 __all__ = ["Kept", "Scored", "Spent", "Store"]
+
+# The turn of a store in memory: no other process can look.
+_NO_OTHERS = contextlib.nullcontext(False)
 
 
 class Store:
@@ -193,7 +196,7 @@ class Store:
         journal is in trouble: then the call must not be made.
         """
         if self._segment is not None:
-            self._segment.check_room(len(self._own.get(run, Outlay()).open) + 1)
+            self._segment.check_room(len(outlay_of(self._own, run).open) + 1)
         if self.trouble is None:
             self._note(run, {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls})
             if self.trouble is not None:  # it came up while this waited to write: the call is not made after all
@@ -229,14 +232,14 @@ class Store:
     def reserved(self, run: str, identity: str) -> Unsettled:
         """What is set aside for a trial that has no outcome yet."""
         with self._guard:
-            return self._outlay(run).reserved(identity)
+            return outlay_of(self._outlays, run).reserved(identity)
+
+    def turn(self) -> contextlib.AbstractContextManager[bool]:
+        """Inside, no other process looks at what is spent or notes a call; True: what others have noted is to be looked at."""
+        return _NO_OTHERS if self.path is None else self._locked_turn()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[bool]:
-        """Inside, no other process looks at what is spent or notes a call; True: what others have noted is to be looked at."""
-        if self.path is None:
-            yield False
-            return
+    def _locked_turn(self) -> Iterator[bool]:
         with self._turn as entered:
             if entered:
                 self.refresh()
@@ -245,7 +248,7 @@ class Store:
     def new_sitting(self, run: str) -> None:
         """From now on what was written so far counts as that of others."""
         with self._guard:
-            self.sittings[run], self._own[run] = self._outlay(run).copied(), Outlay()
+            self.sittings[run], self._own[run] = outlay_of(self._outlays, run).copied(), Outlay()
             self._told.pop(run, None)
 
     def spending_of_others(self, run: str) -> Spent:
@@ -324,8 +327,8 @@ class Store:
             self._write(run, [(head, None)], wait=False)
             return
         with self._guard:
-            self._outlay(run).take("", head)
-            self._own.setdefault(run, Outlay()).take("", head)
+            outlay_of(self._outlays, run).take("", head)
+            outlay_of(self._own, run).take("", head)
 
     def _write(self, run: str, entries: list[Entry], *, wait: bool = True) -> None:
         if not entries:
@@ -346,15 +349,15 @@ class Store:
         for place, (head, payload) in zip(places, entries, strict=True):
             self._take(segment, place, head, payload)
             if "run" in head:
-                self._own.setdefault(head["run"], Outlay()).take(segment, head)
+                outlay_of(self._own, head["run"]).take(segment, head)
 
     def _take(self, segment: str, place: int, head: Mapping[str, Any], payload: Any) -> None:
         """Take in a record that was read or written."""
         kind = head["type"]
         if kind == "trial":
-            row = self._places.row(key_of(head["trial"]))
+            row = self._places.row(key := key_of(head["trial"]))
             if head["failed"]:
-                self._failures[key_of(head["trial"])] = segment, place
+                self._failures[key] = segment, place
             else:
                 self._places.set(row, segment, place)
             for scorer, value, error in head.get("scores", ()):
@@ -372,7 +375,7 @@ class Store:
             self.audits += [dict(head)] if "audit" in head else []
             self.ended |= {head["run"]: head["at"]} if "at" in head else {}
         if "run" in head:
-            self._outlay(head["run"]).take(segment, head)
+            outlay_of(self._outlays, head["run"]).take(segment, head)
 
     def _hear(self, segment: str, head: Mapping[str, Any], payload: Any) -> None:
         """Count what another process wrote, where a sitting is at work on its run."""
@@ -385,9 +388,6 @@ class Store:
             self.sittings[head["run"]].take(segment, head)
             self._told.pop(head["run"], None)
 
-    def _outlay(self, run: str) -> Outlay:
-        return self._outlays.get(run) or self._outlays.setdefault(run, Outlay())
-
     def _take_contents(self, segment: str, contents: Contents) -> None:
         places = self._places
         rows = [places.row(contents.key(i)) for i in range(len(contents.offsets))]
@@ -397,4 +397,4 @@ class Store:
             for i, value in zip(some, values, strict=True):
                 places.set_score(rows[i], scorer, None if math.isnan(value) else value, None)
         for run, sums in contents.sums.items():
-            self._outlay(run).add_settled(*sums)
+            outlay_of(self._outlays, run).add_settled(*sums)
