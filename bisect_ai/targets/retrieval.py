@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
-from operator import is_
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +18,9 @@ from bisect_ai.provider.transport import close_connections
 from bisect_ai.targets.vector_index import Embed, VectorIndex
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bisect_ai.targets.term_index import Ints, TermIndex
 
 DEFAULT_K = 4  # documents, as LangChain and most tutorials have it
@@ -55,14 +57,23 @@ class Document(NamedTuple):
 
 @dataclass
 class CorpusIndex:
-    """One corpus made searchable; remembers what each question found."""
+    """One corpus made searchable; remembers what each question found.
 
-    documents: tuple[Document, ...] = field(repr=False)  # asyncio writes out results: seconds of whole corpora
+    `rows`: the places of its documents among those of the union, in the corpus's order.
+    """
+
+    union: Sequence[Document] = field(repr=False)  # asyncio writes out results: seconds of whole corpora
+    rows: Sequence[int] | Ints = field(repr=False)
     scores: Scores | None
     k: int | None
     # Where the scores come from embeddings: what has to have the question's before a search.
     vectors: VectorIndex | None = None
     _found: dict[str, tuple[Document, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """All of its documents."""
+        return self._first(None)
 
     def search(self, question: str) -> tuple[Document, ...]:
         """The documents for `question`, best first, ties in corpus order. Retriever `none`: the first k."""
@@ -79,13 +90,16 @@ class CorpusIndex:
     def likely(self, question: str) -> tuple[Document, ...]:
         """What a search finds, or the first k documents where that takes calls of a model."""
         if self.vectors is not None and not self.vectors.knows(question):
-            return self.documents[: self.k]
+            return self._first(self.k)
         return self.search(question)
 
+    def _first(self, k: int | None) -> tuple[Document, ...]:
+        return tuple(self.union[row] for row in self.rows[:k])
+
     def _search(self, question: str) -> tuple[Document, ...]:
-        if self.scores is None or not self.documents:
-            return self.documents[: self.k]
-        return tuple(self.documents[i] for i in _best(self.scores(question), self.k))
+        if self.scores is None or not len(self.rows):
+            return self._first(self.k)
+        return tuple(self.union[self.rows[place]] for place in _best(self.scores(question), self.k))
 
 
 def _best(scores: Any, k: int | None) -> list[int]:
@@ -110,34 +124,30 @@ class Retriever(NamedTuple):
     chunk: int | None = None
 
 
-_NOTHING = object()
-
-
 @dataclass(frozen=True)
 class _Named:
-    """A corpus of texts by name: its names in order, their texts, and the texts' rows."""
+    """A corpus of texts by name: its names and texts as given, the ids of these texts, their rows, and the order of the names."""
 
-    given: Mapping[Any, Any]
     names: list[Any]
-    texts: list[Any]
+    texts: list[Any]  # held, so that no other object gets the id of one
+    ids: NDArray[np.uintp]
     rows: Ints
+    order: NDArray[np.intp]
 
     @cached_property
     def _places(self) -> dict[Any, int]:
         return dict(zip(self.names, range(len(self.names)), strict=True))
 
-    def rows_of(self, names: list[Any], texts: list[Any]) -> Ints:
+    def rows_of(self, names: list[Any], ids: NDArray[np.uintp]) -> Ints:
         """The row of each text that stands here under its name, the same object; -1 for others."""
         import numpy as np
 
-        others: Iterable[Any] = self.texts
-        rows = self.rows
-        if names != self.names:
-            others = map(self.given.get, names, repeat(_NOTHING))
-            places = np.fromiter(map(self._places.get, names, repeat(-1)), dtype=np.int32, count=len(names))
-            rows = np.append(rows, np.int32(-1))[places]
-        same = np.fromiter(map(is_, texts, others), dtype=np.bool_, count=len(texts))
-        return np.where(same, rows, np.int32(-1))
+        if names == self.names:
+            return np.where(ids == self.ids, self.rows, np.int32(-1))
+        places = np.fromiter(map(self._places.get, names, repeat(-1)), dtype=np.int32, count=len(names))
+        return np.where(
+            ids == np.append(self.ids, np.uintp(0))[places], np.append(self.rows, np.int32(-1))[places], np.int32(-1)
+        )
 
 
 class _Union:
@@ -159,16 +169,18 @@ class _Union:
         """The rows of documents by name. A text that stood under its name in a corpus known, the same object, is not looked up."""
         import numpy as np
 
-        names = _names_in_order(given)
-        texts, rows = list(map(given.__getitem__, names)), np.full(len(names), -1, dtype=np.int32)
+        names, texts, rows = list(given), list(given.values()), np.full(len(given), -1, dtype=np.int32)
+        ids = np.fromiter(map(id, texts), dtype=np.uintp, count=len(texts))
         for known in self._known:
             if (rows < 0).any():
-                rows = np.maximum(rows, known.rows_of(names, texts))
+                rows = np.maximum(rows, known.rows_of(names, ids))
         new = np.flatnonzero(rows < 0)
         rows[new] = self._rows([Document(str(names[i]), _document_text(texts[i], names[i])) for i in new.tolist()])
+        order = next((known.order for known in self._known if known.names == names), None)
+        order = np.array(_places_in_order(names), dtype=np.intp) if order is None else order
         if len(new):
-            self._known.appendleft(_Named(given, names, texts, rows))
-        return rows
+            self._known.appendleft(_Named(names, texts, ids, rows, order))
+        return np.asarray(rows[order])
 
     def _rows(self, documents: Sequence[Document]) -> Ints:
         """The rows of documents in the index, to which those that are new are added."""
@@ -205,7 +217,7 @@ class Indexes:
         index = await self.filled(corpus)
         if index.vectors is not None and not index.knows(question):
             await index.vectors.ask(question, query)
-        if len(index.documents) < LONG or index.knows(question):
+        if len(index.rows) < LONG or index.knows(question):
             return index.search(question)
         return await asyncio.to_thread(index.search, question)
 
@@ -257,7 +269,7 @@ class Indexes:
             documents = read_documents(given)
             if retriever.chunk is not None:
                 documents = tuple(piece for document in documents for piece in pieces(document, retriever.chunk))
-            return CorpusIndex(documents, None, retriever.k)
+            return CorpusIndex(documents, range(len(documents)), None, retriever.k)
         name = "" if retriever.model is None else canonical(retriever.model)
         union = self._union(name, retriever)
         rows = union.rows(given, retriever.chunk)
@@ -266,7 +278,7 @@ class Indexes:
         if index is None:
             scores = getattr(union.index, retriever.kind)(rows)
             vectors = union.index if isinstance(union.index, VectorIndex) else None
-            index = CorpusIndex(tuple(map(union.documents.__getitem__, rows.tolist())), scores, retriever.k, vectors)
+            index = CorpusIndex(union.documents, rows, scores, retriever.k, vectors)
         _remember(self._by_content, key, index)
         return index
 
@@ -287,7 +299,8 @@ class Indexes:
 def read_documents(value: Any) -> tuple[Document, ...]:
     """Documents of a mapping id -> text, or a list of `{id, text}` or texts. Raises `ReleaseError` otherwise."""
     if isinstance(value, Mapping):
-        return tuple(Document(str(name), _document_text(value[name], name)) for name in _names_in_order(value))
+        names = list(value)
+        return tuple(Document(str(names[i]), _document_text(value[names[i]], names[i])) for i in _places_in_order(names))
     if isinstance(value, list | tuple):
         return tuple(_listed_document(item, place) for place, item in enumerate(value))
     if value is None:
@@ -295,12 +308,12 @@ def read_documents(value: Any) -> tuple[Document, ...]:
     raise ReleaseError(f"cannot read corpus.documents: it is a {type(value).__name__}; give a mapping or a list")
 
 
-def _names_in_order(documents: Mapping[Any, Any]) -> list[Any]:
-    """The names of documents, sorted; numbers and texts together as they are written."""
+def _places_in_order(names: Sequence[Any]) -> list[int]:
+    """The places of sorted names; numbers and texts together as they are written."""
     try:
-        return sorted(documents)
+        return sorted(range(len(names)), key=names.__getitem__)
     except TypeError:
-        return sorted(documents, key=str)
+        return sorted(range(len(names)), key=lambda place: str(names[place]))
 
 
 def _listed_document(item: Any, place: int) -> Document:

@@ -11,6 +11,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase, digits
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,14 @@ from numpy.typing import NDArray
 
 # Two characters or more, as scikit-learn's vectorizers read them by default: their `\b` around it take time, and change nothing.
 _TERM = re.compile(r"\w\w+")
-# Documents of which one block is made at most: bounds what reading and weighing hold at a time.
-BLOCK = 20_000
-# Postings of a block from which on a product of scipy's, in a third of the time, earns its import of 0.1 s.
+# What `\w` is in ASCII, in lower case. A text of nothing else is split in half of the expression's time, single characters included.
+_CHARACTERS = f"{digits}{ascii_lowercase}_"
+_ASCII = "".join(each if each in _CHARACTERS else " " for each in map(str.lower, map(chr, range(128))))
+# Characters, unless one document has more, of which one block is made at most: bounds what reading and weighing hold at a time.
+BLOCK = 2**24
+# Postings and documents up to which two blocks become one.
+MERGED = 2**21
+# Postings and terms of a block from which on scipy, which counts and sums them in a third of the time, earns its import of 0.1 s.
 SPARSE = 500_000
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -28,94 +34,122 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Postings of documents `first` to `first + size`, by term: those of `terms[i]` are `starts[i]` to `starts[i + 1]`."""
+    """Documents `first` to `first + size`, and the terms in them, of those that were known when it was made."""
 
     first: int
-    size: int
+    # Document `i`, counted from `first`, has the terms `terms[ends[i]:ends[i + 1]]`.
+    ends: Ints
     terms: Ints
+    # (1 + log count)² of each: logarithms would be most of what another mixture takes.
+    squares: Floats
+    # Term `i` stands in `documents[starts[i]:starts[i + 1]]`, counted from `first`, as often as `counts`.
     starts: Ints
-    # Of each posting, counted from `first`.
     documents: Ints
     counts: Ints
-    # (1 + log count)² of each posting: logarithms would be most of what another mixture takes.
-    squares: Floats
 
     @property
-    def here(self) -> slice:
-        """Its documents among all."""
-        return slice(self.first, self.first + self.size)
+    def size(self) -> int:
+        """Its documents."""
+        return len(self.ends) - 1
+
+    @property
+    def known(self) -> int:
+        """Terms that were known when it was made."""
+        return len(self.starts) - 1
+
+    @property
+    def load(self) -> int:
+        """Documents and terms in them: what merging it with another takes."""
+        return self.size + len(self.terms)
 
     def of(self, term: int) -> tuple[Ints, Ints]:
-        """Rows that hold a term, counted from `first`, and how often."""
-        place = int(np.searchsorted(self.terms, term))
-        if place == len(self.terms) or self.terms[place] != term:
-            return self.documents[:0], self.counts[:0]
-        held = slice(self.starts[place], self.starts[place + 1])
+        """Documents that hold a term, counted from `first`, and how often."""
+        held = slice(*self.starts[term : term + 2]) if term < self.known else slice(0)
         return self.documents[held], self.counts[held]
 
-    def holding(self, times: Ints) -> Ints:
-        """Documents with each of its terms, each counted as often as a mixture has it, shape (terms,)."""
-        if len(self.documents) < SPARSE:
-            return np.asarray(np.add.reduceat(times[self.documents], self.starts[:-1])) if len(self.terms) else self.terms
-        from scipy.sparse import csr_array
+    def holding(self, times: Ints) -> NDArray[Any]:
+        """Documents with each of the terms known, each counted as often as a mixture has it, shape (known,)."""
+        times = times[self.first : self.first + self.size]
+        if _small(self.terms, self.known):
+            return np.bincount(self.terms, np.repeat(times, np.diff(self.ends)), self.known).astype(np.int32)
+        from scipy.sparse import csc_array
 
-        ones = np.ones(len(self.documents), dtype=np.int32)
-        return np.asarray(csr_array((ones, self.documents, self.starts), shape=(len(self.terms), self.size)) @ times)
+        ones = np.ones(len(self.terms), dtype=np.int32)
+        return np.asarray(csc_array((ones, self.terms, self.ends), shape=(self.known, self.size)) @ times)
 
     def sums(self, of_terms: Floats) -> Floats:
         """Over the terms of each document: a value of the term times (1 + log count)², shape (size,)."""
-        if len(self.documents) < SPARSE:
-            weights = self.squares * np.repeat(of_terms, np.diff(self.starts))
-            return np.asarray(np.bincount(self.documents, weights, self.size), dtype=np.float64)
-        from scipy.sparse import csc_array
+        if _small(self.terms, self.known):
+            places = np.repeat(np.arange(self.size), np.diff(self.ends))
+            return np.asarray(np.bincount(places, self.squares * of_terms[self.terms], self.size), dtype=np.float64)
+        from scipy.sparse import csr_array
 
-        return np.asarray(csc_array((self.squares, self.documents, self.starts), shape=(self.size, len(self.terms))) @ of_terms)
+        weights = csr_array((self.squares, self.terms, self.ends), shape=(self.size, self.known))
+        return np.asarray(weights @ of_terms[: self.known])
 
 
-def _blocked(first: int, size: int, terms: NDArray[Any], documents: NDArray[Any], counts: NDArray[Any]) -> _Block:
-    """A block of postings that are sorted by term, then document."""
-    starts = np.flatnonzero(np.diff(terms, prepend=-1)).astype(np.int32)
-    ends = np.append(starts, np.int32(len(terms)))
-    held = documents.astype(np.int32), counts.astype(np.int32)
-    return _Block(first, size, terms[starts].astype(np.int32), ends, *held, _damped(counts) ** 2)
+def _small(terms: Ints, known: int) -> bool:
+    return len(terms) + known < SPARSE
+
+
+def _block(first: int, lengths: Ints, known: int, terms: Ints, counts: Ints) -> _Block:
+    """A block of documents of `lengths` terms each, which may come twice in one."""
+    size, documents = len(lengths), np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    if _small(terms, known):
+        pairs, places = np.unique(documents * np.int64(known) + terms, return_inverse=True)
+        counts, (documents, terms) = np.bincount(places, counts, len(pairs)).astype(np.int32), np.divmod(pairs, known)
+        ends, order = np.searchsorted(documents, np.arange(size + 1)), np.argsort(terms, kind="stable")
+        starts = np.searchsorted(terms[order], np.arange(known + 1))
+        by_term = starts.astype(np.int32), documents[order].astype(np.int32), counts[order]
+    else:
+        from scipy.sparse import coo_array
+
+        rows = coo_array((counts, (documents, terms)), shape=(size, known)).tocsr()
+        columns, ends, terms, counts = rows.tocsc(), rows.indptr, rows.indices, rows.data
+        by_term = columns.indptr, columns.indices, columns.data
+    return _Block(first, ends.astype(np.int32), terms.astype(np.int32), _damped(counts) ** 2, *by_term)
 
 
 def _merged_blocks(one: _Block, other: _Block) -> _Block:
     """Two blocks of neighbouring documents as one."""
-    terms = np.concatenate([np.repeat(each.terms, np.diff(each.starts)) for each in (one, other)])
-    documents = np.concatenate([one.documents, other.documents + np.int32(one.size)])
-    order = np.argsort(terms, kind="stable")
-    counts = np.concatenate([one.counts, other.counts])[order]
-    return _blocked(one.first, one.size + other.size, terms[order], documents[order], counts)
+    lengths, terms = (np.concatenate(pair) for pair in ((np.diff(one.ends), np.diff(other.ends)), (one.terms, other.terms)))
+    counts = np.concatenate([each.counts[np.argsort(each.documents, kind="stable")] for each in (one, other)])
+    return _block(one.first, lengths, other.known, terms, counts)
 
 
 class TermIndex:
     """The union of all documents seen, to which documents are added; not safe to add from two threads at once."""
 
     def __init__(self) -> None:
-        self._numbers: defaultdict[str, int] = defaultdict()
+        # No document is asked for its single characters.
+        self._numbers = defaultdict[str, int](None, {each: place for place, each in enumerate(_CHARACTERS)})
         self._numbers.default_factory = self._numbers.__len__
         self._blocks: tuple[_Block, ...] = ()
         self._lengths = np.empty(0, dtype=np.int32)
 
     def add(self, texts: Sequence[str]) -> None:
         """Reads further documents; their rows follow those that are there."""
-        for start in range(0, len(texts), BLOCK):
-            self._add(texts[start : start + BLOCK])
+        sizes = np.cumsum([len(text) for text in texts], dtype=np.int64)
+        start = 0
+        while start < len(texts):
+            end = max(int(np.searchsorted(sizes, (sizes[start - 1] if start else 0) + BLOCK, "right")), start + 1)
+            self._add(texts[start:end])
+            start = end
 
     def _add(self, texts: Sequence[str]) -> None:
-        terms, lengths = array("i"), array("i")
+        read, lengths = array("i"), array("i")
         for text in texts:
-            found = _TERM.findall(text.lower())
+            found = text.translate(_ASCII).split() if text.isascii() else _TERM.findall(text.lower())
             lengths.append(len(found))
-            terms.extend(map(self._numbers.__getitem__, found))
-        size, spread = len(texts), np.repeat(np.arange(len(texts)), np.frombuffer(lengths, dtype=np.int32))
-        pairs, counts = np.unique(np.frombuffer(terms, dtype=np.int32).astype(np.int64) * size + spread, return_counts=True)
-        block = _blocked(len(self._lengths), size, pairs // size, pairs % size, counts)
-        self._lengths = np.concatenate([self._lengths, np.frombuffer(lengths, dtype=np.int32)])
+            read.fromlist(list(map(self._numbers.__getitem__, found)))
+        terms, documents = np.frombuffer(read, dtype=np.int32), np.repeat(np.arange(len(texts)), lengths)
+        several = terms >= len(_CHARACTERS)
+        terms, sizes = terms[several], np.bincount(documents[several], minlength=len(texts)).astype(np.int32)
+        block = _block(len(self._lengths), sizes, len(self._numbers), terms, np.ones(len(terms), dtype=np.int32))
+        self._lengths = np.concatenate([self._lengths, sizes])
         blocks = [*self._blocks, block]
         # Documents that come by one or two make no long row of blocks: each is read again a logarithm of times.
-        while len(blocks) > 1 and blocks[-2].size <= 2 * blocks[-1].size and blocks[-2].size + blocks[-1].size <= BLOCK:
+        while len(blocks) > 1 and blocks[-2].load <= min(2 * blocks[-1].load, MERGED - blocks[-1].load):
             blocks[-2:] = [_merged_blocks(*blocks[-2:])]
         self._blocks = tuple(blocks)
 
@@ -126,17 +160,17 @@ class TermIndex:
         `TfidfVectorizer(sublinear_tf=True)` fitted to these documents alone has them.
         """
         blocks, holding, n, size = self._blocks, self._holding(rows), len(rows), len(self._lengths)
-        squares = (1 + np.log((1 + n) / (1.0 + holding))) ** 2
-        norms: Floats = np.sqrt(np.concatenate([each.sums(squares[each.terms]) for each in blocks]))[rows]
+        idf = 1 + np.log((1 + n) / (1.0 + holding))
+        norms: Floats = np.sqrt(np.concatenate([each.sums(idf**2) for each in blocks]))[rows]
         norms[norms == 0] = 1.0
 
         def scores(question: str) -> Floats:
-            asked = {term: float(_damped(np.array([count]))[0]) for term, count in self._asked(question, holding)}
-            weights = {term: by * float(1 + np.log((1 + n) / (1.0 + holding[term]))) for term, by in asked.items()}
+            asked = [(term, count) for term, count in self._asked(question) if term < len(holding) and holding[term]]
+            weights = {term: float(_damped(count) * idf[term]) for term, count in asked}
             length = float(np.sqrt(sum(value**2 for value in weights.values()))) or 1.0
             found = np.zeros(size)
             for term, value in weights.items():
-                factor = value / length * float(1 + np.log((1 + n) / (1.0 + holding[term])))
+                factor = value / length * float(idf[term])
                 for first, documents, counts in _postings(blocks, term):
                     found[first + documents] += factor * _damped(counts)
             return found[rows] / norms
@@ -146,37 +180,37 @@ class TermIndex:
     # K1 and b: the usual values (Robertson and Zaragoza 2009, section 3.2).
     def bm25(self, rows: Ints, k1: float = 1.2, b: float = 0.75) -> Callable[[str], Floats]:
         """Okapi BM25 (Robertson and Zaragoza 2009, equation 3.15) with the always positive idf of log(1 + …), shape (rows,)."""
-        blocks, holding, n = self._blocks, self._holding(rows), len(rows)
-        lengths = self._lengths
+        blocks, times, lengths, n = self._blocks, self._times(rows), self._lengths, len(rows)
         damping = k1 * (1 - b + b * lengths / max(lengths[rows].mean(), 1.0))
 
         def scores(question: str) -> Floats:
             found = np.zeros(len(lengths))
-            for term, asked in self._asked(question, holding):
-                idf = float(np.log1p((n - holding[term] + 0.5) / (holding[term] + 0.5)))
-                for first, documents, counts in _postings(blocks, term):
-                    at = first + documents
+            for term, asked in self._asked(question):
+                postings = [(first + documents, counts) for first, documents, counts in _postings(blocks, term)]
+                holding = sum(int(times[at].sum()) for at, _ in postings)
+                idf = float(np.log1p((n - holding + 0.5) / (holding + 0.5)))
+                for at, counts in postings:
                     found[at] += asked * idf * counts * (k1 + 1) / (counts + damping[at])
             return found[rows]
 
         return scores
 
+    def _times(self, rows: Ints) -> Ints:
+        """How often a mixture has each document of the union, shape (documents,)."""
+        return np.bincount(rows, minlength=len(self._lengths)).astype(np.int32)
+
     def _holding(self, rows: Ints) -> Ints:
         """Documents of a mixture with each term, shape (terms,)."""
-        times, holding = (
-            np.bincount(rows, minlength=len(self._lengths)).astype(np.int32),
-            np.zeros(len(self._numbers), np.int32),
-        )
+        times, holding = self._times(rows), np.zeros(len(self._numbers), np.int32)
         for each in self._blocks:
-            holding[each.terms] += each.holding(times[each.here])
+            holding[: each.known] += each.holding(times)
         return holding
 
-    def _asked(self, question: str, holding: Ints) -> Iterator[tuple[int, int]]:
-        """Terms of a question that the mixture has, in the order of their numbers, and how often each is asked for."""
+    def _asked(self, question: str) -> Iterator[tuple[int, int]]:
+        """Terms of a question that a document has, in the order of their numbers, and how often each is asked for."""
         known = [self._numbers[each] for each in _TERM.findall(question.lower()) if each in self._numbers]
         for term, count in zip(*np.unique(np.array(known, dtype=np.int64), return_counts=True), strict=True):
-            if term < len(holding) and holding[term]:
-                yield int(term), int(count)
+            yield int(term), int(count)
 
 
 def _postings(blocks: Iterable[_Block], term: int) -> Iterator[tuple[int, Ints, Ints]]:
@@ -186,5 +220,5 @@ def _postings(blocks: Iterable[_Block], term: int) -> Iterator[tuple[int, Ints, 
             yield each.first, documents, counts
 
 
-def _damped(counts: NDArray[Any]) -> Floats:
+def _damped(counts: NDArray[Any] | int) -> Floats:
     return np.asarray(1 + np.log(counts), dtype=np.float64)

@@ -73,7 +73,7 @@ def fitted(kind: str, corpus: Sequence[str], question: str) -> Any:
 @given(
     kind=st.sampled_from(sorted(FRESH)),
     union=st.lists(corpora, min_size=1, max_size=5),
-    block=st.integers(1, 8),
+    block=st.integers(1, 99),
     question=texts,
     data=st.data(),
 )
@@ -83,20 +83,30 @@ def test_a_mixture_scores_as_an_index_fitted_to_it_alone(
     index = TermIndex()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(term_index, "BLOCK", block)
+        patch.setattr(term_index, "MERGED", data.draw(st.integers(0, 99), label="up to which blocks are merged"))
+        patch.setattr(term_index, "SPARSE", data.draw(st.sampled_from([0, 99, 500_000]), label="from which on scipy counts"))
         for added in union:
             index.add(added)
     everything = [text for added in union for text in added]
     mixtures = st.lists(st.integers(0, len(everything) - 1), min_size=1, max_size=20)
     before, rows = data.draw(mixtures), data.draw(mixtures)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            term_index, "SPARSE", data.draw(st.sampled_from([0, 9, 500_000]), label="postings from which on scipy sums")
-        )
+        patch.setattr(term_index, "SPARSE", data.draw(st.sampled_from([0, 99, 500_000]), label="from which on scipy sums"))
         getattr(index, kind)(np.array(before, dtype=np.int32))
         scores = getattr(index, kind)(np.array(rows, dtype=np.int32))
     index.add(["where is a later document", question])  # that is none of the mixture
     expected = fitted(kind, [everything[row] for row in rows], question)
     np.testing.assert_allclose(scores(question), expected, rtol=1e-12, atol=1e-14)
+
+
+@settings(deadline=None)
+@given(corpus=st.lists(st.text(st.characters(max_codepoint=127)) | st.text(), min_size=1, max_size=4))
+def test_any_text_has_the_terms_that_scikit_learn_finds(corpus: list[str]) -> None:
+    index = TermIndex()
+    index.add(corpus)
+    for text in corpus:
+        expected = fitted("tfidf", corpus, text)
+        np.testing.assert_allclose(index.tfidf(np.arange(len(corpus), dtype=np.int32))(text), expected, rtol=1e-12, atol=1e-14)
 
 
 @settings(deadline=None)
