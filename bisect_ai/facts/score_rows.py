@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from bisect_ai.config import LogOptions
 from bisect_ai.errors import InputError
 from bisect_ai.queries.pairing import MOST_AXES
 from bisect_ai.queries.score_columns import CodedColumn, ColumnSource, TakenColumns
+from bisect_ai.queries.values import tidy
 from bisect_ai.scoring.metric import Metric
 
 Axes = Sequence[str] | Mapping[str, tuple[Any, Any]]
@@ -125,7 +127,9 @@ def _cells_of_rows(
     kept = None
     if isinstance(axes, Mapping):
         kept = _at_levels(axes, columns)
-        bits = [[value == pair[1] for value in column.values] for column, pair in zip(columns, axes.values(), strict=True)]
+        bits = [
+            [_is_level(value, pair[1]) for value in column.values] for column, pair in zip(columns, axes.values(), strict=True)
+        ]
     else:
         bits = [_bad_bits(axis, column) for axis, column in zip(axes, columns, strict=True)]
     cell = np.zeros(len(taken.numbers), np.int16)
@@ -157,14 +161,29 @@ def _at_levels(axes: Mapping[str, tuple[Any, Any]], columns: Sequence[CodedColum
     """Which rows have one of the two levels in every axis; None: all."""
     kept = np.ones(len(columns[0].codes), bool)
     for (axis, pair), column in zip(axes.items(), columns, strict=True):
-        kept &= _row_values(column, [int(value in tuple(pair)) for value in column.values]) > 0
+        kept &= _row_values(column, [int(any(_is_level(value, level) for level in pair)) for value in column.values]) > 0
         if not kept.any():
             raise InputError(f"cannot attribute the table: no row has {pair[0]!r} or {pair[1]!r} in column {axis!r}")
     return None if kept.all() else kept
 
 
+def _is_level(value: Any, level: Any) -> bool:
+    """Whether a value is this level, in either's words: the process that reads Parquet gives dates as text and decimals as numbers."""
+    return bool(value == level) or (type(value) is not type(level) and _plain_value_of(value) == _plain_value_of(level))
+
+
+def _plain_value_of(value: Any) -> Any:
+    in_utc = value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
+    return tidy(in_utc, where="a value")
+
+
+def _written(value: Any) -> str:
+    """How a value is written, whatever held it."""
+    return value if isinstance(value, str) else str(_plain_value_of(value))
+
+
 def _bad_bits(axis: str, column: CodedColumn) -> list[bool]:
-    bits = [_BITS.get(str(value).lower()) for value in column.values]
+    bits = [_BITS.get(_written(value).lower()) for value in column.values]
     if None in bits or column.codes.min() < 0:
         wrong = column.values[bits.index(None)] if None in bits else None
         raise InputError(
@@ -228,10 +247,10 @@ def _renumbered_queries(codes: Ints, column: CodedColumn) -> tuple[Ints, Callabl
     seen[codes] = True
     if not seen.all():
         codes, kept = pd.factorize(codes)
-        return codes, lambda: [str(column.values[i]) for i in kept.tolist()], len(kept)
+        return codes, lambda: [_written(column.values[i]) for i in kept.tolist()], len(kept)
     if not column.may_mix:
-        return codes, lambda: list(map(str, column.values)), len(seen)
-    alike, names = pd.factorize(np.array(list(map(str, column.values)), object))
+        return codes, lambda: list(map(_written, column.values)), len(seen)
+    alike, names = pd.factorize(np.array(list(map(_written, column.values)), object))
     return alike[codes], names.tolist, len(names)
 
 

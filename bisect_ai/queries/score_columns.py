@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 AS_NUMBERS = (*WHOLE_NUMBERS, "HUGEINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN")
 # Between the ends of whole numbers that are coded by a table: axes are 0 or 1.
 CLOSE = 256
+_BLANK = " \t\n\v\f\r"
+_BLANKS = " || ".join(f"chr({ord(each)})" for each in _BLANK)
 Codes = NDArray[Any]
 Keys = NDArray[Any]
 Scores = NDArray[np.float64]
@@ -76,13 +78,11 @@ class FrameColumns:
 
     def take(self, coded: Sequence[str], numbers: str) -> TakenColumns:
         """These columns."""
-        import pandas as pd
-
         try:
             column = self._column(numbers)
             if column.dtype.kind in "mMc":  # durations, times and complex numbers would be read as others than they are
                 raise TypeError(f"it holds {column.dtype}; give seconds, or the one number that counts")
-            values = pd.to_numeric(column).to_numpy(float, na_value=np.nan)
+            values = _numbers_in(column).to_numpy(float, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise not_numbers(numbers, error) from error
         return TakenColumns({name: _coded_column(self._column(name)) for name in coded}, values)
@@ -95,11 +95,22 @@ class FrameColumns:
         return column
 
 
+def _numbers_in(column: pd.Series[Any]) -> pd.Series[Any]:
+    """The column as numbers; text may be padded, and that of no number empty, blank or `nan`, as DuckDB reads it too."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(column)
+    except ValueError:
+        return pd.to_numeric(column.map(lambda value: None if str(value).strip(_BLANK).lower() in ("", "nan") else value))
+
+
 def _coded_column(column: pd.Series[Any]) -> CodedColumn:
     import pandas as pd
 
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
-        codes, values = coded_numbers(column.to_numpy())
+    kind: Any = column.dtype
+    if getattr(kind, "kind", "O") in "iub" and not column.hasnans:
+        codes, values = coded_numbers(column.to_numpy(getattr(kind, "numpy_dtype", kind)))
         return CodedColumn(codes, values.tolist)
     try:
         codes, found = pd.factorize(column)
@@ -112,14 +123,15 @@ def coded_numbers(column: Keys) -> tuple[Codes, Keys]:
     """The codes and values of whole numbers; of few that lie close together without a hash table."""
     import pandas as pd
 
+    whole = column.astype(np.uint8) if column.dtype == bool else column
     low, high = (int(end) for end in (column.min(), column.max())) if len(column) else (0, 0)
     if high - low >= CLOSE:
         return pd.factorize(column)
-    shifted = (column if low == 0 else column - column.dtype.type(low)).astype(np.uint8)
+    shifted = (whole if low == 0 else whole - whole.dtype.type(low)).astype(np.uint8)
     values = np.flatnonzero(np.bincount(shifted))
     if len(values) <= high - low:
         shifted = np.searchsorted(values, np.arange(CLOSE)).astype(np.uint8)[shifted]
-    return shifted, values.astype(column.dtype) + column.dtype.type(low)
+    return shifted, (values.astype(whole.dtype) + whole.dtype.type(low)).astype(column.dtype)
 
 
 def hashable(value: Any) -> Any:
@@ -168,7 +180,11 @@ class RelationColumns:
 
     def _key(self, name: str) -> str:
         column = quoted(name)
-        return f"CASE WHEN {column} IS NOT NULL THEN hash({column}) END" if self._is_hashed(name) else column
+        if not self._is_hashed(name):
+            return column
+        kind, key = self._types[name], f"CASE WHEN {column} IS NOT NULL THEN hash({column}) END"
+        # By its hash: DuckDB takes from the statistics of a Parquet file, which leave NaN out, that nothing in it is NaN.
+        return f"NULLIF({key}, hash(CAST('nan' AS {kind})))" if kind in ("FLOAT", "DOUBLE") else key
 
     def _narrowed(self, keys: Sequence[str], names: Sequence[str]) -> list[str]:
         """The keys, as one byte each where they are whole numbers that fit into it."""
@@ -185,15 +201,21 @@ class RelationColumns:
             return [f"CAST({column} AS DOUBLE) AS number"]
         if kind != "VARCHAR":
             raise not_numbers(name, f"its type is {kind}")
-        text = f"NULLIF(TRIM({column}), '')"
-        number = f"TRY_CAST({text} AS DOUBLE)"
-        return [f"{number} AS number", f"{text} IS NOT NULL AND {number} IS NULL AS wrong"]
+        return [f"{_number_of(column)} AS number", f"{_is_wrong(column)} AS wrong"]
 
     def _first_wrong(self, name: str) -> str:
-        column = quoted(name)
-        wrong = self._relation.filter(f"TRIM({column}) <> '' AND TRY_CAST({column} AS DOUBLE) IS NULL").project(column)
+        wrong = self._relation.filter(_is_wrong(quoted(name))).project(quoted(name))
         rows = wrong.limit(1).fetchall()
         return f"got {rows[0][0]!r:.100}" if rows else "it has other text"
+
+
+def _number_of(column: str) -> str:
+    """The SQL for the number that a text is. DuckDB reads 1_0 as 10 and passes over blanks that are not ASCII; pandas does not."""
+    return f"CASE WHEN regexp_full_match({column}, '[-+.0-9A-Za-z\\s]*') THEN TRY_CAST(TRIM({column}, {_BLANKS}) AS DOUBLE) END"
+
+
+def _is_wrong(column: str) -> str:
+    return f"TRIM({column}, {_BLANKS}) <> '' AND {_number_of(column)} IS NULL"
 
 
 @dataclass(frozen=True)
@@ -271,15 +293,28 @@ def column_source(table: Any) -> ColumnSource:
     if type(table).__name__ == "DuckDBPyRelation":
         return RelationColumns(table)
     if hasattr(table, "__arrow_c_stream__") or type(table).__module__.startswith("pyarrow"):
-        import duckdb
-
-        whole = table.read_all() if hasattr(table, "read_all") else table  # a reader can be read once only
-        return RelationColumns(duckdb.connect().from_arrow(whole))
+        return RelationColumns(_relation_of(table))
     if isinstance(table, Mapping) or not isinstance(table, Iterable):
         raise InputError(
             f"cannot read a table from {table!r:.60}: give a DataFrame, an Arrow table, a DuckDB relation, a list of mappings or a path"
         )
     return FrameColumns(pd.DataFrame(list(table)))
+
+
+def _relation_of(table: Any) -> Any:
+    """The DuckDB relation over an Arrow table. Raises `InputError` for types that DuckDB lacks, and for a name that stands twice."""
+    import duckdb
+
+    whole = table.read_all() if hasattr(table, "read_all") else table  # a reader can be read once only
+    names = list(getattr(whole, "column_names", []))
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"cannot attribute the table: it has more than one column {twice!r}; rename all but one")
+    try:
+        return duckdb.connect().from_arrow(whole)
+    except duckdb.Error as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise InputError(f"cannot read the table: {reason}; cast that column, or leave it out") from error
 
 
 class ParquetColumns:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 import bisect_ai
@@ -154,3 +160,63 @@ def test_without_axes_the_message_says_what_to_give() -> None:
         bisect_ai.attribute(table(4))
     with pytest.raises(InputError, match="two levels as"):
         bisect_ai.attribute(table(4), axes={"prompt": ("v1",)})  # type: ignore[dict-item]  # that is the mistake
+
+
+DAYS = date(2026, 11, 13), date(2026, 11, 20)
+TIMES = pd.Timestamp("2026-11-13", tz="Europe/Berlin"), pd.Timestamp("2026-11-20 12:00", tz="Europe/Berlin")
+CENTS = Decimal("0.10"), Decimal("0.2")
+
+
+def prompts(levels: tuple[Any, Any]) -> Any:
+    return lambda frame: frame.assign(prompt=[levels[bit] for bit in frame["prompt"]])
+
+
+def with_text(text: str) -> Any:
+    return lambda frame: frame.assign(score=[text if i == 31 else str(score) for i, score in enumerate(frame["score"])])
+
+
+def outcome(given: Any, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The report and the names of the queries, or the first words of what is wrong."""
+    try:
+        result = bisect_ai.attribute(given, **options)
+    except InputError as error:
+        return str(error).split(": ")[:2], None
+    return result.to_dict(), list(result.observations["query"])
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda f: f, {}),
+        (lambda f: f.assign(user=True), {"cluster": "user"}),
+        (lambda f: f.assign(prompt=True), {}),
+        (lambda f: f.assign(query=[int(q[1:]) - 30 for q in f["query"]]).astype({"query": "Int64"}), {}),
+        (lambda f: f.assign(user=[None if i % 5 == 0 else u / 4 for i, u in enumerate(f["user"])]), {"cluster": "user"}),
+        (lambda f: f.assign(query=[Decimal(q[1:]) / 4 for q in f["query"]], score=f["score"] > 0), {}),
+        (lambda f: f.assign(query=[TIMES[0] + pd.Timedelta(hours=int(q[1:])) for q in f["query"]]), {}),
+        (prompts(("v1", "v2")), {"axes": {"prompt": ("v1", "v2"), "tools": (0, 1)}}),
+        (prompts(DAYS), {"axes": {"prompt": DAYS, "tools": (0, 1)}}),
+        (prompts(TIMES), {"axes": {"prompt": TIMES, "tools": (0, 1)}}),
+        (prompts(CENTS), {"axes": {"prompt": (0.1, Decimal("0.2")), "tools": (0, 1)}}),
+        (prompts((Decimal("0.00"), Decimal("1.00"))), {}),
+        *((with_text(text), {}) for text in ("nan", "\t0.5 ", "1_0", "1\u00a0")),
+    ],
+)
+def test_every_holder_of_a_table_gives_the_same(change: Any, options: Any, tmp_path: Path) -> None:
+    frame = change(table(20))
+    whole = pyarrow.table({name: pyarrow.array(frame[name], from_pandas=name != "user") for name in frame})  # a user may be NaN
+    arrow = pyarrow.concat_tables([whole.slice(0, 77), whole.slice(77)])
+    pyarrow.parquet.write_table(whole, tmp_path / "table.parquet", row_group_size=50)
+    relation = duckdb.connect().from_arrow(arrow)
+    expected = outcome(frame, {"axes": AXES, **options})
+    for given in (arrow, relation, tmp_path / "table.parquet", arrow.to_pylist()):
+        assert outcome(given, {"axes": AXES, **options}) == expected
+
+
+def test_what_duckdb_cannot_hold_is_said() -> None:
+    whole = pyarrow.Table.from_pandas(table(4))
+    twice = whole.append_column("score", whole["query"])
+    halves = whole.append_column("half", pyarrow.array(np.zeros(len(whole)), pyarrow.float16()))
+    for given, message in ((twice, "more than one column 'score'"), (halves, "cannot read the table")):
+        with pytest.raises(InputError, match=message):
+            bisect_ai.attribute(given, axes=AXES)
