@@ -148,6 +148,8 @@ class Canary(_Strict):
     """Lowest and highest possible score."""
     higher_is_better: bool | None = None
     """False: lower scores are better, as for a cost."""
+    unit: str | None = None
+    """What one point of the metric is, such as USD; where nothing is said, what its scorer says."""
     guards: list[str] = Field(default_factory=list)
     """Further metrics and what they may move by: `cost:+10%`, `refusal:+1p`, `latency:+0.5`, `helpful:-2p`."""
     share: float | None = Field(default=None, gt=0, lt=1)

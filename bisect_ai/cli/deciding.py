@@ -25,6 +25,7 @@ from bisect_ai.cli.options import (
     rollback_option,
     run_options,
     search_options,
+    unit_option,
     with_range,
 )
 from bisect_ai.cli.output import (
@@ -200,6 +201,7 @@ def audit(config: Path, detect: float | None, per_year: int | None, history_path
 @click.option(
     "--lower-is-better", "higher_is_better", flag_value=False, default=None, help="Lower scores are better, as for a cost."
 )
+@unit_option
 @click.option(
     "--guard",
     "guards",
@@ -228,7 +230,7 @@ def canary(source: str, **options: Any) -> None:
     from bisect_ai.facts.canary_facts import canary as look
 
     is_config = Path(source).suffix in (".yaml", ".yml") or Path(source).is_dir()
-    names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better")
+    names = ("baseline", "canary", "metric", "tolerance", "alpha", "bounds", "higher_is_better", "unit")
     settings = log_settings(options, "segment", "cluster", "since", "where")
     given: dict[str, Any] = {"config" if is_config else "log": source, **{name: options[name] for name in names}}
     given |= {"events": options["events"], "guards": options["guards"], "share": options["share"], "ignore": options["ignore"]}

@@ -60,6 +60,8 @@ def _file_of_variable(ctx: click.Context, parameter: click.Parameter, value: str
     return {"1": "-", "true": "-", "yes": "-", "0": None, "false": None, "no": None}.get(value.lower(), value)
 
 
+unit_option = click.option("--unit", metavar="WORD", help="What one point of the metric is, such as USD.")
+
 events_option = click.option(
     "--events", metavar="FILE", help="What was deployed when: JSON lines with `at`, or git for the tags of the repository."
 )

@@ -23,6 +23,7 @@ from bisect_ai.cli.options import (
     overrides_of,
     report_options,
     search_options,
+    unit_option,
 )
 from bisect_ai.cli.output import beside, check_places, deliver, notify, progress_for, reported, standpoint, write
 
@@ -58,6 +59,7 @@ def drift(config: Path, events: str | None, **options: Any) -> None:
 @events_option
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="The chance of a wrong claim that you accept.")
 @click.option("--lower-is-better", is_flag=True, help="Lower scores are better, as for a cost.")
+@unit_option
 @log_options("answers", "at, id or a score", timed=True)
 @report_options
 def onset(source: str, events: str | None, lower_is_better: bool, **options: Any) -> None:
@@ -68,7 +70,7 @@ def onset(source: str, events: str | None, lower_is_better: bool, **options: Any
     from bisect_ai.facts.onset_facts import onset as look
 
     settings = log_settings(options, "cluster", "since", "where")
-    given = {name: options[name] for name in ("metric", "release", "alpha")}
+    given = {name: options[name] for name in ("metric", "release", "alpha")} | {"unit": options["unit"] or ""}
     with reported(options):
         check_places(options)
         result = look(source, **given, events=events, higher_is_better=not lower_is_better, settings=settings)

@@ -22,7 +22,7 @@ from bisect_ai.attribution.questions.canary import find
 from bisect_ai.attribution.questions.canary_looks import FEW, Answers, CanaryFinding, CanaryRule, Guard
 from bisect_ai.attribution.stats.smallest_loss import is_open
 from bisect_ai.canonical import digest
-from bisect_ai.config import FILE, CanaryStudy, Config, checked_part, heed_secrets
+from bisect_ai.config import FILE, Canary, CanaryStudy, Config, checked_part, heed_secrets
 from bisect_ai.errors import ConfigError, QueryError
 from bisect_ai.facts.canary_view import CanaryFacts, GuardRule, build
 from bisect_ai.facts.onset_facts import answer_clusters, deploys_of, since_when
@@ -53,6 +53,7 @@ def canary(
     alpha: float | None = None,
     bounds: tuple[float, float] | None = None,
     higher_is_better: bool | None = None,
+    unit: str | None = None,
     guards: Sequence[str] = (),
     share: float | None = None,
     ignore: Sequence[str] = (),
@@ -63,7 +64,8 @@ def canary(
 
     `log`: a path or pattern in any format that is read, a DataFrame, or mappings; `baseline` and `canary` are release labels in it,
     `metric` the score that decides. `tolerance` is in the metric's units, `alpha` the chance of a wrong verdict over all looks,
-    `bounds` the lowest and the highest score there can be (scores beyond count as the bound; default: 0 and 1, others are refused).
+    `bounds` the lowest and the highest score there can be (scores beyond count as the bound; default: 0 and 1, others are refused),
+    `unit` what one point of it is, such as USD: then bounds and tolerance have to be given.
     `guards`: further metrics with what they may move by, like `cost:+10%` or `refusal:+1p`; `share`: the part of the traffic that was
     meant for the canary; `ignore`: columns that do not say who asked or what, so that they are not compared.
     `events`: a file of deploys, or "git" for the tags of this repository, told beside since when a canary that is rolled back loses.
@@ -75,6 +77,7 @@ def canary(
     """
     named: dict[str, Any] = {"baseline": baseline, "canary": canary, "bounds": bounds, "higher_is_better": higher_is_better}
     listed = {"guards": guards, "ignore": ignore}
+    named["unit"] = unit
     named |= {key: [each] if isinstance(each, str) else list(each) or None for key, each in listed.items()} | {"share": share}
     given = {"metric": metric, "tolerance": tolerance, "alpha": alpha}
     study, folder = _settled(config, _known(given), _known(named), settings or {})
@@ -138,7 +141,7 @@ def _name_of(side: Any, told: Mapping[str, Any], folder: Path) -> str:
 
 
 def _scale(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The bounds and the direction of the metric, by its scorer."""
+    """The bounds, the direction and the unit of the metric, by its scorer."""
     from bisect_ai.scoring.scorers import build_scorers
 
     if not told.get("scorers"):
@@ -147,7 +150,8 @@ def _scale(told: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     metric = told.get("metric") or (next(iter(scorers)) if len(scorers) == 1 else None)
     if metric not in scorers:
         return {}
-    return {"bounds": scorers[metric].bounded, "higher_is_better": scorers[metric].higher_is_better}
+    found = scorers[metric]
+    return {"bounds": found.bounded, "higher_is_better": found.higher_is_better, "unit": found.own_unit}
 
 
 def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[DeployEvent]) -> Result:
@@ -161,7 +165,7 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
     log, name = read_scored(source, wanted, settings=study.log.settings(0), folder=folder)
     if name in wanted.others:
         raise ConfigError(f"--guard {name}: it is the metric that decides; guard other metrics")
-    metric = _checked_metric(own.bounds, higher_is_better=own.higher_is_better is not False)
+    metric = _checked_metric(own)
     answers, clipped = _arrays(log, name, metric, guards, study)
     rule = CanaryRule(_tolerated_share(study.tolerance, metric), study.alpha, own.share)
     found = find(answers, rule)
@@ -186,8 +190,8 @@ def _look(study: CanaryStudy, source: Any, folder: Path, deploys: Sequence[Deplo
     return Result(told_report(build(facts), canary_sentence), Spending())
 
 
-def _checked_metric(bounds: tuple[float, float] | None, *, higher_is_better: bool) -> Metric:
-    metric = Metric(higher_is_better=higher_is_better, bounded=bounds)
+def _checked_metric(own: Canary) -> Metric:
+    metric = Metric(higher_is_better=own.higher_is_better is not False, bounded=own.bounds, unit=own.unit or "")
     low, high = metric.scale
     if not -1e100 < low < high < 1e100:  # sums of squares stay finite
         raise ConfigError(f"the bounds {low:g} and {high:g} are not the lowest and then the highest score")
@@ -217,12 +221,13 @@ def _arrays(log: ScoredLog, name: str, metric: Metric, guards: Sequence[GuardRul
             "counts as the bound"
         )
     known = scores[~np.isnan(scores)]
-    if metric.bounded is None and is_open(known, None) and "tolerance" not in study.model_fields_set:
-        raise QueryError(
-            f"all values of the score {name!r} lie between {known.min():.3g} and {known.max():.3g}, so no loss could ever be above the "
-            f"tolerance of {study.tolerance:g}, which is made for scores between 0 and 1; name the lowest and the highest that there "
-            "can be (--bounds), and the loss that counts (--tolerance)"
-        )
+    lacks_bounds = metric.bounded is None and is_open(known, metric.own_unit)
+    if (lacks_bounds or metric.own_unit is not None) and "tolerance" not in study.model_fields_set:
+        span = f"all values of the score {name!r} lie between {known.min():.3g} and {known.max():.3g}"
+        low = f"{span}, so no loss could ever be above the tolerance of {study.tolerance:g}, which"
+        why = low if metric.own_unit is None else f"{span} {metric.own_unit}, and the tolerance of {study.tolerance:g}"
+        bounds = "the lowest and the highest that there can be (--bounds), and " if lacks_bounds else ""
+        raise QueryError(f"{why} is made for scores between 0 and 1; name {bounds}the loss that counts (--tolerance)")
     is_canary = np.array([a.is_canary for a in log.answers], int)
     watched = tuple(
         Guard(rule.name, rule.turned([a.others[i] for a in log.answers]), rule.turned_limit, rule.relative)

@@ -161,13 +161,15 @@ def onset(
     repository: str | Path | None = None,
     alpha: float = 0.05,
     higher_is_better: bool = True,
+    unit: str = "",
     settings: dict[str, Any] | None = None,
 ) -> Result:
     """Since when the scores of a log are lower, with an interval, and which deploys lie inside it.
 
     `log`: any source that is read; `release`: one release's answers only; `events`: a file of deploys, or "git" for the tags of
     `repository` (default: the folder where this runs). The verdict's `kind` is onset or steady; `alpha` is the chance of
-    an onset in scores that have none, however often the growing log is looked at. Raises `InputError` for what is wrong.
+    an onset in scores that have none, however often the growing log is looked at; `unit` what one point of the metric is. Raises
+    `InputError` for what is wrong.
     """
     said = checked_part(
         ScoresStudy, {"log": settings or {}, "alpha": alpha, "higher_is_better": higher_is_better}, where="onset"
@@ -175,7 +177,9 @@ def onset(
     alpha, options, higher_is_better = said.alpha, said.log, said.higher_is_better is not False
     read, name = read_scored(log, Wanted(release, None, metric), settings=options.settings(0), folder=Path.cwd())
     deploys = deploys_of(events, Path.cwd(), repository=None if repository is None else Path(repository))
-    block = onset_block(read.answers, deploys, alpha=alpha, metric=Metric(higher_is_better=higher_is_better))
+    scores = np.array([np.nan if answer.score is None else answer.score for answer in read.answers])
+    told = Metric(higher_is_better=higher_is_better, unit=unit).as_seen(scores)
+    block = onset_block(read.answers, deploys, alpha=alpha, metric=told)
     if block is None:
         raise QueryError(f"too few answers with a score {name!r} to see an onset: it takes 40 at least")
     report = Report(
@@ -185,7 +189,8 @@ def onset(
         bad=release or "",
         metric=name,
         higher_is_better=higher_is_better,
-        percent=all(0 <= x <= 1 for x in (block.before or 0.0, block.after or 0.0)),
+        percent=told.is_share,
+        unit=told.own_unit,
         onset=block,
         verdict=Verdict(kind=block.kind, reason=_REASONS[block.kind]),
         log=LogBlock(format=read.format, read=read.read, kept=len(read.answers), dropped=dict(read.dropped)),

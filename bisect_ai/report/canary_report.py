@@ -182,7 +182,8 @@ def _loss_lines(report: Report, quoting: Quoting) -> Iterator[str]:
 
 def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
     if report.onset is not None:
-        yield f"the canary's {quoting.name(report.metric)}, beside the baseline's, {fall_phrase(report.onset, quoting)}"
+        fall = fall_phrase(report.onset, scale_of(report, quoting=quoting))
+        yield f"the canary's {quoting.name(report.metric)}, beside the baseline's, {fall}"
         yield onset_phrase(report.onset, quoting)
 
 
@@ -265,7 +266,9 @@ def segments_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ")
     rest = len(shown) - len(rows)
     notes = ("All intervals hold together, at every look, but for a chance of 1 %.",) if rows else ()
     more = (f"{count(rest, 'more segment')} in the JSON report.",) if rest > 0 else ()
-    return Table(("segment", "answers", f"loss in {'points' if scale.share else 'units'}", "verdict"), rows, notes + more)
+    return Table(
+        ("segment", "answers", f"loss in {'points' if scale.share else scale.unit or 'units'}", "verdict"), rows, notes + more
+    )
 
 
 def balance_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") -> Table:  # noqa: ARG001 - as every table is built
@@ -295,6 +298,6 @@ def looks_table(report: Report, *, quoting: Quoting = PLAIN, join: str = " ") ->
     canary, scale = block_of(report), scale_of(report, quoting=quoting)
     chosen = canary.looks[-1::-4][::-1]
     rows = tuple((count(k.answers, "answer"), scale.bracket(k.loss, k.interval, join=join)) for k in chosen)
-    unit = "points" if scale.share else "units"
+    unit = "points" if scale.share else scale.unit or "units"
     notes = ("Answers without a score left out; the verdict's own interval holds for every value of theirs.",)
     return Table(("after", f"loss in {unit}"), rows, notes if canary.missing_bounded else ())

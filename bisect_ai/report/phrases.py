@@ -16,7 +16,6 @@ from bisect_ai.report.blocks import (
     in_ten,
     listed,
     negated,
-    scale_for,
     within_one,
 )
 from bisect_ai.report.measured_values import LoggedLoss, MeasuredLoss
@@ -293,9 +292,8 @@ def _candidate(candidate: CandidateCause, quoting: Quoting) -> str:
 
 
 # -- since when ----------------------------------------------------------------------------------------------------
-def fall_phrase(onset: OnsetBlock, quoting: Quoting) -> str:
+def fall_phrase(onset: OnsetBlock, scale: Scale) -> str:
     """What the scores did: "falls from 91.0 % to 82.3 %"; they rise where lower is better."""
-    scale = scale_for(None, (onset.before, onset.after), quoting=quoting)
     verb = "rises" if (onset.after or 0.0) > (onset.before or 0.0) else "falls"
     return f"{verb} from {scale.value(onset.before)} to {scale.value(onset.after)}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bisect_ai.report.accounting import usage_sentence, with_closing
-from bisect_ai.report.blocks import ReportPart, Scale, count, held, listed, scale_for
+from bisect_ai.report.blocks import ReportPart, Scale, count, held, listed
 from bisect_ai.report.phrases import fall_phrase, loss_phrase, onset_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.standpoint import Standpoint
@@ -26,7 +26,7 @@ def watch_sentence(report: Report, *, quoting: Quoting = PLAIN) -> str:
     metric = quoting.name(report.metric)
     if report.onset.kind == "steady":
         return f"no onset of a loss is proved in {count(report.onset.answers, 'score')} of {metric}."
-    return f"{metric} {fall_phrase(report.onset, quoting)}; {onset_phrase(report.onset, quoting)}."
+    return f"{metric} {fall_phrase(report.onset, scale_of(report, quoting=quoting))}; {onset_phrase(report.onset, quoting)}."
 
 
 def _drift_sentence(report: Report, drift: DriftBlock, quoting: Quoting) -> str:
@@ -115,7 +115,7 @@ def _onset_lines(report: Report, quoting: Quoting) -> Iterator[str]:
     if report.onset.kind == "steady":
         yield f"no onset of a loss is proved in {count(report.onset.answers, 'logged score')}"
         return
-    yield f"{quoting.name(report.metric)} in the log {fall_phrase(report.onset, quoting)}"
+    yield f"{quoting.name(report.metric)} in the log {fall_phrase(report.onset, scale_of(report, quoting=quoting))}"
     yield onset_phrase(report.onset, quoting)
 
 
@@ -157,7 +157,7 @@ def fallen(report: Report, onset: OnsetBlock, quoting: Quoting) -> str:
     """The loss since an onset, with its interval; empty where none is proved."""
     if onset.before is None or onset.after is None or onset.kind == "steady":
         return ""
-    scale = scale_for(report.unit, (onset.before, onset.after), quoting=quoting)
+    scale = scale_of(report, quoting=quoting)
     lost = held(abs(onset.before - onset.after), onset.interval)
     ends = "" if onset.interval is None else f" ({scale.between(onset.interval)})"
     return f"{scale.difference(lost)}{ends} over {count(onset.answers, 'answer')}"

@@ -188,7 +188,7 @@ def test_a_column_that_the_releases_do_not_share_withholds_promoting() -> None:
 
 
 def test_what_is_to_be_ignored_has_to_be_there() -> None:
-    with pytest.raises(bisect_ai.InputError, match=r"no column 'plann'; did you mean 'plan'\?"):
+    with pytest.raises(InputError, match=r"no column 'plann'; did you mean 'plan'\?"):
         look([{**row, "plan": "pro"} for row in traffic(0.0)], ignore="plann")
     for shape in ("hour", "earlier scores of the question"):
         assert shape not in {each["name"] for each in look(traffic(0.0), ignore=[shape]).report["canary"]["balance"]}
@@ -559,3 +559,39 @@ def test_the_card_rests_on_all_answers_and_not_on_those_until_the_verdict() -> N
     assert report.canary.by_guard == "cost"
     assert (report.canary.decided_after or 0) < 2000
     assert card_of(report).loss.endswith(" over 3,000 answers")
+
+
+def seconds(mean: float, *, answers: int = 600) -> list[dict[str, Any]]:
+    """Live answers whose latency lies below one second, and is `mean` for the canary; 0.3 for the baseline."""
+    rng = np.random.default_rng(3)
+    rows = traffic(answers=answers)
+    for row in rows:
+        row["scores"] = {"latency": float((mean if row["release"] == "v2" else 0.3) + rng.uniform(-0.1, 0.1))}
+    return rows
+
+
+def test_a_metric_with_a_unit_is_told_in_it_and_needs_a_loss_that_counts(tmp_path: Path) -> None:
+    write(tmp_path / "live.jsonl", seconds(0.6))
+    config = "log: live.jsonl\nmetric: latency\nscorers: [{kind: latency, name: latency}]\ncanary: {baseline: v1, canary: v2}\n"
+    (tmp_path / "bisect.yaml").write_text(config)
+    with pytest.raises(
+        InputError, match=r"0\.696 seconds, and the tolerance of 0.02 is made for scores between 0 and 1; name the lowest"
+    ):
+        bisect_ai.canary(config=tmp_path)
+    with pytest.raises(InputError, match=r"0 and 1; name the loss that counts \(--tolerance\)"):
+        bisect_ai.canary(config=tmp_path, bounds=(0, 2))
+    result = bisect_ai.canary(config=tmp_path, bounds=(0, 2), tolerance=0.05)
+    assert (result.verdict.kind, result.report["unit"], result.report["percent"]) == ("roll_back", "seconds", False)
+    assert "rises from 0.299 seconds to 0.599 seconds (a loss of 0.301 seconds" in result.verdict.sentence
+    for text in (terminal.render(result.report), terminal.card(result.report)):
+        assert "points" not in text and "0.3" in text
+
+
+def test_an_onset_in_a_metric_with_a_unit_is_told_in_it() -> None:
+    rows = [{**row, "release": "v1", "at": 1_790_000_000 + 5 * i} for i, row in enumerate([*seconds(0.3), *seconds(0.9)])]
+    for row, late in zip(rows, range(len(rows)), strict=True):
+        row["id"] = f"r{late}"
+        row["scores"]["latency"] += 0.3 * (late > 600)
+    found = bisect_ai.onset(rows, metric="latency", higher_is_better=False, unit="seconds")
+    assert found.verdict.kind == "onset" and "rises from 0.299 seconds to 0.775 seconds" in found.verdict.sentence
+    assert "points" not in terminal.card(found.report)
