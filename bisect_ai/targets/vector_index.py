@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from bisect_ai.canonical import digest
+from bisect_ai.errors import BisectError
 from bisect_ai.provider.budget import Account, trip
 from bisect_ai.provider.completion import Completions
 from bisect_ai.provider.retry import CallFailed, RequestTally
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Requests under way while a corpus is embedded.
 AT_ONCE = 8
+# Texts that a corpus hands over at a time: their vectors are held as lists until all of them have come.
+READ_TOGETHER = 4 * AT_ONCE * EMBEDDED_TOGETHER
 # Decimals of a similarity that rank: 32-bit sums over some thousand numbers differ beyond, by the order in which they are
 # added.
 DIGITS = 6
@@ -88,35 +91,62 @@ class TextVectors:
 
     def __init__(self, shared: Embedders, parameters: Mapping[str, Any], identity: str) -> None:
         self._shared, self._parameters, self._identity = shared, parameters, identity
+        self._together = EMBEDDED_TOGETHER  # texts of a request, fewer once the model has refused so many
 
     async def __call__(self, texts: Sequence[str], query: str = "") -> list[Sequence[float]]:
-        """One vector for each text; beyond `LONGEST_EMBEDDED` characters a text is cut."""
-        names = {text: digest({"embedding": self._identity, "text": text[:LONGEST_EMBEDDED]}) for text in texts}
+        """One vector for each text, which is cut after `LONGEST_EMBEDDED` characters. What a request brings is kept if others fail."""
+        cut = [text[:LONGEST_EMBEDDED] for text in texts]
+        names = {text: digest({"embedding": self._identity, "text": text}) for text in cut}
         found = {text: vector for text, name in names.items() if (vector := self._kept(name)) is not None}
         lacking = [text for text in names if text not in found]
-        parts = [lacking[at : at + EMBEDDED_TOGETHER] for at in range(0, len(lacking), EMBEDDED_TOGETHER)]
-        gate = asyncio.Semaphore(AT_ONCE)
-        for part, vectors in zip(parts, await asyncio.gather(*[self._asked(part, gate) for part in parts]), strict=True):
-            for text, vector in zip(part, vectors, strict=True):
-                found[text] = tuple(float(f"{x:.{_PLACES}g}") for x in vector)
-                self._shared.book.keep(names[text], query, {"vector": found[text]})
-        return [found[text] for text in texts]
+        parts = [lacking[at : at + self._together] for at in range(0, len(lacking), self._together)]
+        gate, failures = asyncio.Semaphore(AT_ONCE), list[BisectError | TimeoutError]()
+
+        async def fill(part: Sequence[str]) -> None:
+            async with gate:
+                try:
+                    if not failures:
+                        await self._fill(part, names, query, found)
+                except (BisectError, TimeoutError) as failed:
+                    failures.append(failed)
+
+        await asyncio.gather(*map(fill, parts))
+        if failures:
+            raise failures[0]
+        return [found[text] for text in cut]
+
+    async def _fill(
+        self, texts: Sequence[str], names: Mapping[str, str], query: str, found: dict[str, Sequence[float]]
+    ) -> None:
+        """Adds the vectors of texts to those found. A request that is refused is sent in halves: it may be too much at once."""
+        try:
+            vectors = await self._asked(texts)
+        except CallFailed as failed:
+            if failed.outcome != "failed":
+                raise
+            if len(texts) == 1:
+                told = f"{failed} (the text of {len(texts[0]):,} characters that begins {texts[0][:40]!r})"
+                raise CallFailed(told, outcome=failed.outcome) from failed
+            half = (len(texts) + 1) // 2
+            await self._fill(texts[:half], names, query, found)
+            self._together = min(self._together, half)
+            await self._fill(texts[half:], names, query, found)
+            return
+        for text, vector in zip(texts, vectors, strict=True):
+            found[text] = list(map(float, (f" %.{_PLACES}g" * len(vector) % tuple(vector)).split()))
+            self._shared.book.keep(names[text], query, {"vector": found[text]})
 
     def _kept(self, name: str) -> Sequence[float] | None:
         vector = (self._shared.book.find(name) or {}).get("vector")
-        if not isinstance(vector, list | tuple) or not vector:
+        if not isinstance(vector, list | tuple) or not vector or not set(map(type, vector)) <= {float, int}:
             return None
-        return vector if all(isinstance(x, float | int) and math.isfinite(x) for x in vector) else None
+        return vector if all(map(math.isfinite, vector)) else None
 
-    async def _asked(self, texts: Sequence[str], gate: asyncio.Semaphore) -> Sequence[Sequence[float]]:
+    async def _asked(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
         trip.set(None)  # no call of the trial that waits for it
-        cut = [text[:LONGEST_EMBEDDED] for text in texts]
-        async with gate:
-            with self._shared.book.opened() as account:
-                until = time.monotonic() + self._shared.seconds
-                found = await self._shared.models.embed(
-                    self._parameters, cut, until=until, tally=RequestTally(), account=account
-                )
+        with self._shared.book.opened() as account:
+            until = time.monotonic() + self._shared.seconds
+            found = await self._shared.models.embed(self._parameters, texts, until=until, tally=RequestTally(), account=account)
         return found.vectors
 
 
@@ -142,7 +172,7 @@ class VectorIndex:
         """Returns when all documents have their vectors. Raises what the model's call raises, and `CallFailed`."""
         async with self._door():
             while self._filled < len(self._texts):
-                self._append(await self._embed(self._texts[self._filled : self._filled + AT_ONCE * EMBEDDED_TOGETHER], ""))
+                self._append(await self._embed(self._texts[self._filled : self._filled + READ_TOGETHER], ""))
 
     async def ask(self, question: str, query: str) -> None:
         """Returns when a question has its vector; one request for all who ask at the same time. Raises as `fill`."""

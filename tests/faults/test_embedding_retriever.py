@@ -18,8 +18,11 @@ from hypothesis import strategies as st
 import bisect_ai
 from bisect_ai.errors import ConfigError, InputError, ReleaseError, TargetFailure
 from bisect_ai.provider import retry
+from bisect_ai.provider.completion import Vectors
+from bisect_ai.provider.usage import Usage
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.retrieval import Document, Indexes, pieces
+from bisect_ai.targets.vector_index import Embedders, NoBook
 from tests.faults.provider import Provider, Request, Say
 
 WORDS = ("refund", "parcel", "password", "invoice")
@@ -261,3 +264,64 @@ def test_numbers_at_the_ends_of_the_scale_keep_their_direction() -> None:
     corpus = {"documents": {"zero": "", "near": "", "far": ""}, "retriever": own}
     found = asyncio.run(Indexes(lambda model: embed).find(corpus, "near"))
     assert [one.id for one in found] == ["near", "far", "zero"] and math.isfinite(1e300)
+
+
+class Refusing:
+    """A model that takes at most so many texts at a time, and none that is forbidden."""
+
+    def __init__(self, most: int, forbidden: str = "") -> None:
+        self.most, self.forbidden = most, forbidden
+        self.sent: list[list[str]] = []
+        self.answered: Counter[str] = Counter()
+
+    async def embed(self, model: Any, texts: Sequence[str], **how: Any) -> Vectors:
+        self.sent.append(list(texts))
+        await asyncio.sleep(0)
+        if len(texts) > self.most or (self.forbidden and self.forbidden in texts):
+            raise retry.CallFailed("400: too much", outcome="failed")
+        self.answered.update(texts)
+        return Vectors(tuple((1.0, float(len(text))) for text in texts), Usage())
+
+
+class Kept(NoBook):
+    def __init__(self) -> None:
+        self.vectors: dict[str, Any] = {}
+
+    def find(self, identity: str) -> Any:
+        return self.vectors.get(identity)
+
+    def keep(self, identity: str, query: str, record: Any) -> None:
+        self.vectors[identity] = record
+
+
+def embedder(model: Refusing, book: Kept) -> Any:
+    embedders = Embedders(model, {}, folder=Path(), seconds=5)  # type: ignore[arg-type]  # of completions it takes `embed` alone
+    embedders.keep_in(book)
+    return embedders.of({"model": "openai/x"})
+
+
+def test_a_request_that_is_too_large_is_sent_in_parts_and_no_later_one_is_as_large() -> None:
+    model = Refusing(10)
+    embed = embedder(model, Kept())
+    texts = [f"text {i}" for i in range(300)]
+    assert asyncio.run(embed(texts)) == [[1.0, float(len(text))] for text in texts]
+    model.sent.clear()
+    asyncio.run(embed([f"other {i}" for i in range(30)]))
+    assert max(map(len, model.sent)) <= 10 and set(model.answered.values()) == {1}
+
+
+def test_a_text_that_is_refused_is_told_and_what_came_beside_it_is_not_asked_again() -> None:
+    book, texts = Kept(), [f"text {i}" for i in range(400)]
+    model = Refusing(64, forbidden="text 70")
+    with pytest.raises(retry.CallFailed, match="the text of 7 characters that begins 'text 70'"):
+        asyncio.run(embedder(model, book)(texts))
+    assert len(book.vectors) >= 250
+    model.forbidden = ""
+    asyncio.run(embedder(model, book)(texts))
+    assert model.answered == Counter(texts)
+
+
+def test_texts_that_are_equal_where_they_are_cut_are_asked_once() -> None:
+    model = Refusing(64)
+    asyncio.run(embedder(model, Kept())(["a" * 9000, "a" * 9001]))
+    assert model.answered == {"a" * 8000: 1}

@@ -156,6 +156,8 @@ def redact_all(value: Any) -> Any:
     """Plain JSON with `redact` applied to all texts and keys, and without the values of keys such as `password`."""
     if isinstance(value, str):
         return redact(value)
+    if value is None or isinstance(value, int | float):  # a vector has thousands: to ask whether each is a mapping takes long
+        return value
     if isinstance(value, Mapping):
         return {_safe_key(key): REDACTED if _tells_secret(key, each) else redact_all(each) for key, each in value.items()}
     return [redact_all(each) for each in value] if isinstance(value, list | tuple) else value
