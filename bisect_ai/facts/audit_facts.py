@@ -13,7 +13,7 @@ worse is bisected with what is left of the budget; that this went wrong does not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from bisect_ai.runs.plan_run import price_of_calls
 from bisect_ai.runs.prepare import started
 from bisect_ai.runs.prepared import Prepared, loss_to_detect
 from bisect_ai.runs.question import AuditQuestion, GateQuestion
-from bisect_ai.runs.run_accounts import spent_on
+from bisect_ai.runs.run_accounts import spent_on, unfinished_of
 from bisect_ai.runs.study import Study
 from bisect_ai.store.trial_store import Store
 
@@ -60,6 +60,9 @@ def execute_audit(prepared: Prepared, /, *, folder: Path, watch: Watch | None = 
         outcomes = Study(asked, store, watch=watch, stop=stop).run()
         found = outcomes.finding
         assert isinstance(found, AuditFinding)
+        if found.kind == "healthy" and "good" in _failing_sides(found) and not asked.config.keep_going:
+            told = f"{_failures_told(found, outcomes, ('good', 'bad'))}; so it cannot be said that nothing is lost"
+            raise TargetFailure(f"{told}: mend the target and run the same command again, or insist with --keep-going")
         block = _audit_block(asked, rule, found, outcomes)
         report = summarise(outcomes, damage=store.damage, audit=block)
         if all(a["run"] != asked.run_id for a in store.audits):
@@ -236,17 +239,23 @@ def _followed(
 
 def _judged(block: GateBlock, found: AuditFinding, report: Mapping[str, Any], outcomes: Outcomes) -> GateBlock:
     """The outcome: what the evidence says, unless calls that failed leave nothing to say."""
-    failing = [side for side, (runs, failed) in zip(("base", "head"), found.cells, strict=True) if failed > FAILED * runs]
-    if failing and not outcomes.prepared.config.keep_going:
-        counts = [
-            f"{failed} of {runs} under the {side}" for side, (runs, failed) in zip(("base", "head"), found.cells, strict=True)
-        ]
-        errors = [row.answer.error for row in outcomes.ledger.observations if row.answer.error]
-        last = f", last with: {errors[-1]}" if errors else ""
-        return block.model_copy(update={"outcome": "failed", "reason": f"calls failed: {', '.join(counts)}{last}"})
+    if _failing_sides(found) and not outcomes.prepared.config.keep_going:
+        told = _failures_told(found, outcomes, ("the base", "the head"))
+        return block.model_copy(update={"outcome": "failed", "reason": told})
     audited = read(Report, report).audit
     kind = audited.kind if audited else "undecided"
     return block.model_copy(update={"outcome": {"healthy": "not_worse", "regression": "worse"}.get(kind, "undecided")})
+
+
+def _failing_sides(found: AuditFinding) -> list[str]:
+    """Of good and bad those under which so many calls failed that this is the news."""
+    return [side for side, (runs, failed) in zip(("good", "bad"), found.cells, strict=True) if failed > FAILED * runs]
+
+
+def _failures_told(found: AuditFinding, outcomes: Outcomes, names: Sequence[str]) -> str:
+    counts = [f"{failed} of {runs} under {name}" for name, (runs, failed) in zip(names, found.cells, strict=True)]
+    errors = [row.answer.error for row in outcomes.ledger.observations if row.answer.error]
+    return f"calls failed: {', '.join(counts)}{f', last with: {errors[-1]}' if errors else ''}"
 
 
 def without_run(block: GateBlock, *, kind: str = "failed", spent: Spending = NOTHING) -> Result:
@@ -257,9 +266,10 @@ def without_run(block: GateBlock, *, kind: str = "failed", spent: Spending = NOT
 
 
 def unstarted(config: Path, base: str, head: str, error: BaseException) -> Result:
-    """The result of a gate that could not be asked, or was stopped."""
+    """The result of a gate that could not be asked, or was stopped, with what it had cost by then."""
     told = str(error) if isinstance(error, BisectError) else f"{type(error).__name__}: {error}"
-    return without_run(GateBlock(outcome="failed", base=base, head=head, config=config.name, reason=told))
+    block, of = GateBlock(outcome="failed", base=base, head=head, config=config.name, reason=told), unfinished_of(error)
+    return without_run(block, spent=NOTHING if of is None else of.spent)
 
 
 def _with_gate(report: Mapping[str, Any], block: GateBlock) -> dict[str, Any]:

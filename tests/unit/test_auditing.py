@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import bisect_ai
 from bisect_ai.cli import main
-from bisect_ai.errors import ConfigError
+from bisect_ai.errors import ConfigError, TargetFailure
 
 GOOD = {"prompt": "short", "model": "a", "tools": "x"}
 BAD = {"prompt": "long", "model": "b", "tools": "y"}
@@ -214,3 +214,27 @@ def test_a_metric_with_a_unit_needs_a_loss_in_that_unit() -> None:
         result = bisect_ai.audit(**asked, target=app, **given)
         assert result.report["audit"]["detect"] == 0.0005
         assert [cause.axes for cause in result.verdict.causes] == [("prompt",)]
+
+
+class Unreliable(App):
+    """Breaks nothing by its prompt, and answers only the queries that `down` leaves."""
+
+    down = 0.7
+
+    def __call__(self, query: Any, release: Any) -> str:
+        if int(query.reference) % 10 < 10 * self.down:
+            raise ConnectionError("no route to the provider")
+        return super().__call__(query, release)
+
+
+def test_calls_that_fail_do_not_say_that_all_is_well(tmp_path: Path) -> None:
+    app = Unreliable(share=0.0)
+    with pytest.raises(
+        TargetFailure, match=r"calls failed: \d+ of \d+ under good, .* no route .* cannot be said that nothing is lost"
+    ):
+        audit(app, tmp_path)
+    assert audit(app, None, keep_going=True).report["audit"]["kind"] == "healthy"
+    app.down = 0.0  # mended: the same audit goes on, what answered is not asked again
+    before, app.calls = app.calls, 0
+    assert audit(app, tmp_path).report["audit"]["kind"] == "healthy"
+    assert before and app.calls
