@@ -20,8 +20,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,8 +42,7 @@ from bisect_ai.attribution.stats.verdicts import Verdicts
 Read = TypeVar("Read")
 
 
-@dataclass(frozen=True)
-class Mean:
+class Mean(NamedTuple):
     """The mean of paired differences, its standard error as if one query more had moved, and their number."""
 
     value: float
@@ -256,14 +255,13 @@ class QueryRows:
         return self._in_all(self._returned, cells)
 
     def _in_all(self, marks: Mapping[int, Bools], cells: Sequence[int]) -> Ints:
-        if any(c not in marks for c in cells):
+        found = [own[: self.asked] for c in cells if (own := marks.get(c)) is not None]
+        if len(found) < len(cells):
             return np.zeros(0, int)
-        both = marks[cells[0]][: self.asked]
-        for c in cells[1:]:
-            both = both & marks[c][: self.asked]
-        for c in cells:
-            if (chosen := self._choices(c)) is not None:
-                both = both & (chosen[: self.asked] == 0)
+        chosen = [known[: self.asked] == 0 for c in cells if (known := self._choices(c)) is not None] if self._chosen else []
+        both = found[0]
+        for own in (*found[1:], *chosen):
+            both = both & own
         return both.nonzero()[0]
 
     def _choices(self, cell: int) -> Ints | None:
@@ -340,14 +338,15 @@ class QueryRows:
         if not n:
             return NOTHING
         value = float(np.add.reduce(x)) / n  # as `x.mean()`, which takes four times as long on a few hundred
-        rest = cluster_sums(x - value, self.clusters(queries))
+        rest = x - value if self.problem.clusters is None else cluster_sums(x - value, self.clusters(queries))
         return Mean(value, math.sqrt(float(rest @ rest) + self.step(x) ** 2) / n, n)
 
     def step(self, x: Floats) -> float:
         """The usual size of a difference that is not 0, by root mean square; where none moved, that of the loss, or the range."""
-        for each in (x, self.differences(0, self.problem.full)[1]):
-            if moved := int(np.count_nonzero(each)):
-                return math.sqrt(float(each @ each) / moved)
+        if not (moved := np.count_nonzero(x)):
+            moved = np.count_nonzero(x := self.differences(0, self.problem.full)[1])
+        if moved:
+            return math.sqrt(float(x @ x) / moved)
         return self._highest - self._lowest if self._highest > self._lowest else 1.0
 
     def table(self, cells: Sequence[int], queries: Ints) -> ScoreTable:
