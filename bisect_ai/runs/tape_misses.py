@@ -147,8 +147,6 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
 
     Two axes must explain the counts better than one by what two more choices are worth (the BIC's half log n).
     """
-    from scipy import stats  # half a second of its own
-
     whole = sum(cells.values(), Count())
     if not whole.missing:
         return None
@@ -168,6 +166,8 @@ def find_lean(cells: Mapping[int, Count], k: int) -> Lean | None:
         for other, score in zip(found, scores, strict=True)
         if len(other.axes) == len(lean.axes) and score > scores[best] - 2
     ]
+    from scipy import stats  # half a second of its own
+
     table = [[count.missing, count.trials - count.missing] for count in (lean.there, lean.elsewhere)]
     if lean.difference < LEANS or stats.fisher_exact(table).pvalue > DOUBT:
         return None
