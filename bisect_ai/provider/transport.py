@@ -202,7 +202,10 @@ def install(transport: Any) -> None:
             exchanged.requests -= isinstance(error.__cause__, aiohttp.ClientConnectorError)
             exchanged.failure = str(error)
             raise
-        exchanged.status, exchanged.headers = response.status_code, response.headers
+        exchanged.status, exchanged.headers = response.status_code, response.headers.copy()
+        response.headers["x-should-retry"] = (
+            "false"  # OpenAI's client waits and retries, for litellm's embeddings whatever is asked
+        )
         exchanged.refused = unwanted(response.status_code, response.headers, ELSEWHERE)
         if exchanged.refused:
             await response.aclose()

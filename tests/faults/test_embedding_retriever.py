@@ -138,6 +138,14 @@ BROKEN: dict[str, Callable[[list[str]], Any]] = {
 }
 
 
+@pytest.mark.parametrize(("status", "told"), [(429, "RateLimitError"), (503, "ServiceUnavailableError|InternalServerError")])
+def test_a_provider_that_holds_back_is_told_as_that_as_litellm_does_not_retry_by_itself(status: int, told: str) -> None:
+    held = Shop(lambda texts: Say(status, headers={"retry-after": "30"}))
+    with Provider(held) as provider, pytest.raises(TargetFailure, match=f"not embedded: ({told})"):
+        run(provider, None)
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_vectors_that_are_none_end_the_run_before_a_question_is_asked(name: str) -> None:
     with Provider(Shop(BROKEN[name])) as provider, pytest.raises(TargetFailure) as raised:
