@@ -155,7 +155,13 @@ def clusters_of(queries: Sequence[Query], *, independent: bool) -> tuple[tuple[s
     if independent:
         return None, (), False
     notices = tuple(_column_notices(queries))
-    keys = [_text_key(query) for query in queries]
+    words = [_words_of(query) for query in queries]
+    times = Counter(words)
+    # What else they ask with tells two apart only where their words do not.
+    keys = [
+        (own, _rest_of(query) if times[own] > 1 else "") if any(own) else None
+        for query, own in zip(queries, words, strict=True)
+    ]
     repeated, groups = _repeated(keys)
     if repeated < PLAIN * len(queries):
         return None, notices, False
@@ -165,7 +171,7 @@ def clusters_of(queries: Sequence[Query], *, independent: bool) -> tuple[tuple[s
         return None, (*notices, said), False
     said = f"{told}: copies count as one cluster (log.independent: true takes them as independent)"
     names = tuple(
-        _own_cluster(query) if key is None else f"text {digest(plain(key))[:12]}"
+        _own_cluster(query) if key is None else f"text {digest([*key[0], key[1] or _rest_of(query)])[:12]}"
         for query, key in zip(queries, keys, strict=True)
     )
     return names, (*notices, said), True
@@ -182,24 +188,25 @@ def _repeated(keys: Sequence[Hashable | None]) -> tuple[int, int]:
     return sum(n for n in counts.values() if n > 1), len(counts) + alone
 
 
-def _text_key(query: Query) -> tuple[str, ...] | None:
-    """What makes two queries copies: the texts of the conversation without case and spacing, and all else that a target may read.
-
-    A column of the user's own that differs (an order number, a plan) makes them different questions.
-    """
+def _words_of(query: Query) -> tuple[str, ...]:
+    """What makes two queries copies: the texts of the conversation without case and spacing, and `_rest_of` them."""
     texts = [str(m.get("content") or "") for m in (*query.history, *query.messages)]
-    words = tuple(" ".join(text.casefold().split()) for text in texts)
-    rest = digest({column: plain(query[column]) for column in sorted(set(query) - _NOT_ASKED)})
-    return (*words, rest) if any(words) else None
+    return tuple(" ".join(text.casefold().split()) for text in texts)
+
+
+def _rest_of(query: Query) -> str:
+    """All else that a target may read: a column of the user's own that differs (an order number, a plan) asks something else."""
+    return digest({column: plain(query[column]) for column in sorted(set(query) - _NOT_ASKED)})
 
 
 def _column_notices(queries: Sequence[Query]) -> list[str]:
     """A line for the first column of users or sessions that several queries share."""
     for column in COLUMNS:
-        values = [None if (value := query.get(column)) is None else str(value) for query in queries]
+        values = [str(value) for query in queries if (value := query.get(column)) is not None]
+        if len(values) < 0.9 * len(queries):  # a column that a tenth lacks names no groups
+            continue
         repeated, groups = _repeated(values)
-        # A column that a tenth lacks names no groups.
-        if sum(value is not None for value in values) >= 0.9 * len(queries) and repeated >= PLAIN * len(queries) and groups > 1:
+        if repeated >= PLAIN * len(queries) and groups + len(queries) - len(values) > 1:
             return [
                 f"{repeated:,} of {len(queries):,} sampled queries share a {column} with another one and count as independent: name it "
                 f"with log.cluster: {column}, if answers to one {column} resemble each other"
