@@ -47,8 +47,8 @@ class Store:
         # What the user should know about the folder itself.
         self.notices: list[str] = []
         self._outlays: dict[str, Outlay] = {}
-        # What of it this sitting has written.
-        self._own: dict[str, Outlay] = {}
+        # Run to the trials for which this sitting has noted a call that has no outcome yet.
+        self._open: dict[str, set[str]] = {}
         # All the rest of it, of the runs of this process's sittings in the order in which they began.
         self.sittings: dict[str, Outlay] = {}
         # The sums of that, as long as nothing new is heard.
@@ -196,7 +196,7 @@ class Store:
         journal is in trouble: then the call must not be made.
         """
         if self._segment is not None:
-            self._segment.check_room(len(outlay_of(self._own, run).open) + 1)
+            self._segment.check_room(len(self._open.get(run, ())) + 1)
         if self.trouble is None:
             self._note(run, {"type": "attempt", "run": run, "trial": identity, "usd": usd, "tokens": tokens, "calls": calls})
             if self.trouble is not None:  # it came up while this waited to write: the call is not made after all
@@ -248,7 +248,7 @@ class Store:
     def new_sitting(self, run: str) -> None:
         """From now on what was written so far counts as that of others."""
         with self._guard:
-            self.sittings[run], self._own[run] = outlay_of(self._outlays, run).copied(), Outlay()
+            self.sittings[run], self._open[run] = outlay_of(self._outlays, run).copied(), set()
             self._told.pop(run, None)
 
     def spending_of_others(self, run: str) -> Spent:
@@ -328,7 +328,6 @@ class Store:
             return
         with self._guard:
             outlay_of(self._outlays, run).take("", head)
-            outlay_of(self._own, run).take("", head)
 
     def _write(self, run: str, entries: list[Entry], *, wait: bool = True) -> None:
         if not entries:
@@ -348,8 +347,9 @@ class Store:
     def _take_all(self, segment: str, places: list[int], entries: list[Entry]) -> None:
         for place, (head, payload) in zip(places, entries, strict=True):
             self._take(segment, place, head, payload)
-            if "run" in head:
-                outlay_of(self._own, head["run"]).take(segment, head)
+            if segment and "run" in head and "trial" in head:
+                under_way = self._open.setdefault(head["run"], set())
+                (under_way.add if head["type"] == "attempt" else under_way.discard)(head["trial"])
 
     def _take(self, segment: str, place: int, head: Mapping[str, Any], payload: Any) -> None:
         """Take in a record that was read or written."""
