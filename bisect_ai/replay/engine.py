@@ -5,7 +5,7 @@ while the last answers of a round come in. Hands (`hands`, `workers`) take jobs 
 caller's thread commits what is finished in groups, one fsync a group. A failed trial is a row, not an exception.
 
 Each trial has a deadline that the desk supervises: one that passes it is a row too, and whoever is at it is left behind. When the
-time of the run is over, what does not come in within the grace time is such a row.
+time of the run is over, what does not come in within the grace time is such a row, marked as late: it says nothing of the target.
 """
 
 from __future__ import annotations

@@ -287,7 +287,8 @@ class JobQueue:
         for job, counted in gone:
             left = self.hands.abandon(job.place) if self.hands is not None else ""
             error = f"TimeoutError: {why}{f'; {left}' if left else ''}"
-            done.append(Done(job, Answer(error=error, outcome="timeout"), calls=max(counted.calls, 1)))
+            answer = Answer(error=error, outcome="timeout")
+            done.append(Done(job, answer, calls=max(counted.calls, 1), late=jobs is None))
         for item in done if self._judges else ():
             self._judge(item)
         if done:

@@ -37,6 +37,8 @@ class Done(NamedTuple):
     left: bool = False
     # What it counts for in the cap on calls.
     calls: int = 1
+    # It had not come in when the time of the run was over.
+    late: bool = False
 
 
 def answered(job: Job, returned: Any, start: float) -> Done:

@@ -63,7 +63,7 @@ class Ledger:
         self._now = _Sums()
         self._earlier = Spending()
         self._doubts: list[str] = []
-        self._silent = 0
+        self._silent = self._unseen = 0
 
     @property
     def trials(self) -> int:
@@ -73,7 +73,7 @@ class Ledger:
     @property
     def now(self) -> Spending:
         """What this sitting cost."""
-        spent = self._now.rounded(cached=self.trials - self._now.trials, seconds=self.seconds)
+        spent = self._now.rounded(cached=self.trials + self._unseen - self._now.trials, seconds=self.seconds)
         return spent.after(self._earlier)
 
     @property
@@ -95,6 +95,11 @@ class Ledger:
             self._doubts.append(seen.answer.usage.doubt)
         elif seen.answer.usage.estimated:
             self._silent += 1
+
+    def pay(self, answer: Answer, calls: int) -> None:
+        """Count the cost of an answer that is no observation."""
+        self._now.add(answer, calls)
+        self._unseen += 1
 
     def hear_doubt(self, doubt: str) -> None:
         """What else says of its cost what cannot be."""

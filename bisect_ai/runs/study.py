@@ -323,7 +323,7 @@ class Study:
         At a cap the search goes on with what an earlier session has paid for, so that a run asked for again says no less.
         """
         if self._account.stopped is None or self._account.is_out_of_time() or self._stop.signal is not None:
-            return engine.stopped or self._account.is_closed()
+            return self._account.is_closed() or engine.stopped
         return self._replay.lacks
 
     @property

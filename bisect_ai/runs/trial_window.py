@@ -11,6 +11,8 @@ same trials, and pay for none twice.
 a cell whose failures take long would look well in every sum but the last. Told in order, what is known is a prefix of what was asked
 for. Which prefix is fixed by no waiting time, and what is asked next by the outcomes in it: the filtration that the sequential tests
 are valid in. An answer that never comes is a failed trial at its deadline, and takes its place in the order.
+What has not come in when the run's time is over is no failure: what is told ends with the round before, and is a prefix still. Counted
+as failures, the answers of a release that is slow and as good made a loss whose 95 % interval held the truth in 25 to 93 % of runs.
 """
 
 from __future__ import annotations

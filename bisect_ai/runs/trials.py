@@ -121,6 +121,7 @@ class Replay:
         self._theirs: set[int] = set()
         self._insist: set[int] = set()
         self._places = itertools.count()
+        self._is_cut_off = False  # by the clock: nothing of that round or after it is told, for what lacks is slow
         self.lacks = False  # whether something was asked for that is neither on record nor came in: stopped before
         self._shuffle = random.Random(prepared.config.seed)  # noqa: S311  # spreads cells over time, guards nothing
 
@@ -148,6 +149,7 @@ class Replay:
         done = {d.job.place: d for d in engine.wait(begun.handed)}
         done |= self._left_to_others([place for place in begun.places.values() if place in self._theirs], engine)
         self._judge_round(begun, done)
+        self._is_cut_off |= any(d.late for d in done.values())
         told = [
             planned if isinstance(planned, Outcome) else self._ended_outcome(planned, done.get(begun.places.get(i, -1)))
             for i, planned in enumerate(begun.planned)
@@ -215,8 +217,7 @@ class Replay:
 
     def answer_of(self, seen: Observation) -> Answer:
         """The whole answer of an observed trial, texts and all, from the store or the log."""
-        kept = self._store.answer(seen.identity)
-        if kept is not None:
+        if (kept := self._store.answer(seen.identity)) is not None:
             return kept.answer
         return Answer.of_text(self._queries[seen.trial.query].output or "") if seen.logged else seen.answer
 
@@ -259,6 +260,11 @@ class Replay:
         return done
 
     def _ended_outcome(self, planned: _Planned, done: Done | None) -> Outcome | None:
+        if self._is_cut_off:
+            self.lacks = True
+            if done is not None:
+                self._ledger.pay(done.answer, done.calls)
+            return None
         if done is not None:
             return self._outcome(planned, done.answer, done.infeasible, fresh=True)
         if planned.logged is not None:
@@ -316,12 +322,8 @@ class Replay:
 
     def _given_scores(self, done: list[Done]) -> list[list[Scored]]:
         """The scores of each by the scorers that need nobody's answer."""
-        asked = [
-            (i, scorer, item)
-            for i, item in enumerate(done)
-            if not item.infeasible and not item.answer.error
-            for scorer in self._at_once
-        ]
+        answered = [(i, item) for i, item in enumerate(done) if not item.infeasible and not item.answer.error]
+        asked = [(i, scorer, item) for i, item in answered for scorer in self._at_once]
         scores = self._scoring.all(
             [(scorer, self._out[item.job.place].query, item.answer) for _, scorer, item in asked], ends=self._ends
         )

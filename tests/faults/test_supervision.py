@@ -164,6 +164,24 @@ def target_of(act: Callable[[], Any], *, is_async: bool) -> Callable[..., Any]:
     return later if is_async else sync
 
 
+def test_what_the_clock_cuts_off_is_no_failure_of_the_slow_release() -> None:
+    async def slow(query: Any, release: Any) -> str:
+        await asyncio.sleep(0.5 + 2.2 * (int(query.id[1:]) % 10) / 9 if release["model"] == "n" else 0.01)
+        return "yes"
+
+    queries = [{"id": f"q{i}", "input": "?", "reference": "yes"} for i in range(400)]
+    more: dict[str, Any] = {
+        "queries": queries,
+        "design": "adaptive",
+        "concurrency": 32,
+        "budget": {"calls": 800, "minutes": 0.05},
+    }
+    result = run(slow, **more)
+    assert result.usage.errors > 0, "none was cut off"
+    assert result.observations["error"].isna().all() and len(result.observations) + result.usage.errors <= result.usage.calls
+    assert result.to_dict()["loss"]["estimate"] == 0.0
+
+
 @pytest.mark.parametrize("name", QUEER)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_target_that_misbehaves_once_is_at_most_a_failed_trial(name: str, is_async: bool, tmp_path: Path) -> None:
