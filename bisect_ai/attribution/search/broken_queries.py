@@ -95,8 +95,10 @@ class Advice:
         return self._of_loss(self._tried(family, axis))
 
     def _of_loss(self, tried: Mean, least: float = 0.0) -> Mean:
-        scale = max(self._loss.value, self._rows.problem.tolerance) / max(self._lost(), 1e-9)
-        return Mean((tried.value - least) * scale, tried.error * scale, tried.n) if tried.n else NOTHING
+        if not tried.n:
+            return NOTHING
+        scale = max(self._loss.value, self._rows.problem.tolerance) / max(self._rows.once("lost", self._lost), 1e-9)
+        return Mean((tried.value - least) * scale, tried.error * scale, tried.n)
 
     def favours_introducing(self) -> bool:
         """Whether introducing single axes breaks these queries, and reverting single ones hardly mends any."""
