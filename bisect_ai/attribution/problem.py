@@ -189,6 +189,24 @@ class Estimate:
         return self.value + 1.645 / 1.96 * (self.interval[1] - self.value)
 
 
+def within_one(share: Estimate) -> Estimate:
+    """A share cut to 0 to 1, with its interval: axes that win something back leave others more than the whole loss."""
+    if share.value is None or 0 <= share.value <= 1:
+        return share
+    value = min(max(share.value, 0.0), 1.0)
+    low, high = share.interval or (value, value)
+    return replace(share, value=value, interval=(min(max(low, 0.0), value), max(min(high, 1.0), value)))
+
+
+def unseen_part(losses: Floats, clusters: Ints) -> float:
+    """The part of a loss that may act otherwise though none of the queries with these `losses` (n,) does, 97.5 %: 1 - 0.025^(1/m).
+
+    None of m (Clopper and Pearson 1934), m being how many equal losses of clusters tell as much as these do (Kish 1965).
+    """
+    lost = cluster_sums(losses, clusters)
+    return float(1 - 0.025 ** (1 / max(float(lost.sum() ** 2 / (lost @ lost)), 1.0)))
+
+
 @dataclass(frozen=True)
 class Effect:
     """A contrast of cell values, in score points; positive means the change costs quality."""

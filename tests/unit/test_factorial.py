@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from bisect_ai.attribution.designs.factorial import FactorialSearch, FractionalSearch
+from bisect_ai.attribution.designs.findings import ratio
 from bisect_ai.attribution.designs.fractions import GENERATORS, fraction
 from bisect_ai.attribution.problem import Attribution, Outcome, Problem, Search, Trial, interaction_contrast
 from bisect_ai.attribution.stats.contrasts import depends_on_another, factorial_contrast
-from bisect_ai.attribution.stats.inference import Fit
+from bisect_ai.attribution.stats.inference import Fit, ScoreTable
 from bisect_ai.errors import InputError
 
 NAMES = ("model", "prompt", "corpus", "tools", "context", "sampling", "memory", "guard", "router", "cache", "voice", "filter")
@@ -209,3 +211,20 @@ def test_scores_that_no_axis_moves_blame_nobody(design: Callable[[Problem], Sear
 def test_differences_that_are_all_alike_prove_no_more_than_their_number(freedom: int, p: float) -> None:
     assert Fit(0.3, 0.0, freedom, freedom + 1).p == p
     assert Fit(0.0, 0.0, freedom, freedom + 1).p == 1.0
+
+
+def test_a_share_that_no_query_contradicts_has_the_interval_of_a_share_of_as_many() -> None:
+    """20 of 100 queries lose and all are mended: up to 1 - 0.025^(1/20) of the loss may not be; of the whole log nothing is unseen."""
+    lost = np.arange(100) < 20
+    scores = np.column_stack([np.ones(100), 1.0 - lost, np.ones(100)])
+    part, whole = np.array([0.0, -1.0, 1.0]), np.array([1.0, -1.0, 0.0])
+    unseen = 1 - 0.025 ** (1 / 20)
+    for population, clusters, half in (
+        (math.inf, np.arange(100), unseen),
+        (200, np.arange(100), unseen / 2),
+        (100, np.arange(100), 0.0),
+        (math.inf, np.arange(100) // 2, 1 - 0.025 ** (1 / 10)),
+    ):
+        share = ratio(ScoreTable(scores, np.ones(100), clusters, population), part, whole, what="share")
+        assert share.value == 1.0
+        assert share.interval == pytest.approx((1 - half, 1 + half))

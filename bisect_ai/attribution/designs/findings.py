@@ -33,7 +33,9 @@ from bisect_ai.attribution.problem import (
     bits,
     mask,
     names_of,
+    unseen_part,
     what_counts,
+    within_one,
 )
 from bisect_ai.attribution.rules import Rule, explain
 from bisect_ai.attribution.stats import contrasts
@@ -233,15 +235,6 @@ def _shapley_share(problem: Problem, table: ScoreTable, rule: Rule) -> Estimate:
     return within_one(ratio(table, part, contrasts.loss(problem.k), what="Shapley share over loss"))
 
 
-def within_one(share: Estimate) -> Estimate:
-    """A share cut to 0 to 1, with its interval: axes that win something back leave others more than the whole loss."""
-    if share.value is None or 0 <= share.value <= 1:
-        return share
-    value = min(max(share.value, 0.0), 1.0)
-    low, high = share.interval or (value, value)
-    return replace(share, value=value, interval=(min(max(low, 0.0), value), max(min(high, 1.0), value)))
-
-
 def ratio(table: ScoreTable, part: Floats, whole: Floats, *, what: str) -> Estimate:
     """part / whole with an interval by the delta method; undefined when a cell is missing or the whole may well be 0."""
     fits = table.fit(part), table.fit(whole)
@@ -250,8 +243,14 @@ def ratio(table: ScoreTable, part: Floats, whole: Floats, *, what: str) -> Estim
     if abs(fits[1].value) <= 2 * fits[1].error or fits[1].value == 0:
         return Estimate(None, None, fits[1].queries, f"{what}: not estimated, the loss is too uncertain to divide by")
     share = fits[0].value / fits[1].value
-    spread = table.fit(part - share * whole)
+    rest = part - share * whole
+    spread = table.fit(rest)
     error = 0.0 if spread is None else spread.error / abs(fits[1].value)
+    if error == 0 and rest.any():
+        ran = (table.present[:, np.abs(whole) > 0] > 0).all(1)
+        half = unseen_part(table.weights[ran] * (table.filled[ran] @ whole), table.clusters[ran])
+        half *= 1 - min(1.0, table.weights.size / table.population)
+        return Estimate(share, (share - half, share + half), fits[1].queries, f"{what}, 95 % Clopper-Pearson interval")
     low, high = Fit(share, error, fits[1].freedom, fits[1].queries).interval()
     return Estimate(share, (low, high), fits[1].queries, f"{what}, paired by query, 95 % delta-method t interval")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio, within_one
+from bisect_ai.attribution.designs.findings import conclude_table, factorial_effects, ratio
 from bisect_ai.attribution.problem import (
     RESTORED,
     Attribution,
@@ -28,6 +28,7 @@ from bisect_ai.attribution.problem import (
     Rollback,
     bits,
     mask,
+    within_one,
 )
 from bisect_ai.attribution.search.back_sets import adds_up, mode_of
 from bisect_ai.attribution.search.net_tests import table_of_all
