@@ -265,7 +265,7 @@ class Indexes:
 
     def _built(self, corpus: Any) -> CorpusIndex:
         given, retriever = read_corpus(corpus)
-        if retriever.kind == "none" or not given:
+        if retriever.kind == "none" or retriever.k == 0 or not given:
             documents = read_documents(given)
             if retriever.chunk is not None:
                 documents = tuple(piece for document in documents for piece in pieces(document, retriever.chunk))
@@ -355,6 +355,9 @@ def embedding_model(release: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _retriever(value: Any) -> Retriever:
     settings = value if isinstance(value, Mapping) else {"kind": value or "tfidf"}
+    for key in settings:
+        if key not in Retriever._fields:
+            raise ReleaseError(f"cannot read corpus.retriever: key {key!r} is unknown; known: {', '.join(Retriever._fields)}")
     kind = str(settings.get("kind", "tfidf"))
     if kind not in KINDS:
         raise ReleaseError(f"cannot read corpus.retriever: kind {kind!r} is unknown; use one of {', '.join(KINDS)}")

@@ -180,6 +180,7 @@ def test_what_the_settings_get_wrong_is_said_before_a_call(monkeypatch: pytest.M
             ({"model": 3}, "names no model"),
             ({"model": {"model": "openai/x", "api_key": "sk-1"}}, "does not belong"),
             ({"chunk": 10}, "chunk is 10"),
+            ({"chunks": 1000}, "key 'chunks' is unknown; known: kind, k, model, chunk"),
         ]:
             with pytest.raises(InputError, match=told):
                 run(provider, None, good=release(provider, DOCUMENTS, **wrong))
