@@ -171,15 +171,23 @@ def look_sizes(horizon: int) -> tuple[int, ...]:
 @lru_cache(maxsize=4096)
 def _look_bounds(sizes: tuple[int, ...], planned: int, alpha: float, over: bool) -> tuple[float, ...]:
     """The z that each look must pass: one-sided, alpha in all; every planned look spends the same part of EARLY * alpha."""
-    density, bounds = None, []
-    for i, size in enumerate(sizes):
-        density = _first_density() if density is None else density @ _steps(round(math.sqrt(sizes[i - 1] / size), 3))
-        spent = EARLY * alpha / planned
-        if over and i == len(sizes) - 1:
-            spent = alpha - i * spent
-        bounds.append(_bound_for(density, spent))
-        density = density * np.clip((bounds[-1] - _EDGES[:-1]) / (_EDGES[1] - _EDGES[0]), 0, 1)
-    return tuple(bounds)
+    if not sizes:
+        return ()
+    before, spent = sizes[:-1], EARLY * alpha / planned
+    last = _bound_for(_density_at(sizes, planned, alpha), alpha - len(before) * spent if over else spent)
+    return (*_look_bounds(before, planned, alpha, False), last)
+
+
+@lru_cache(maxsize=1024)
+def _density_at(sizes: tuple[int, ...], planned: int, alpha: float) -> Floats:
+    """Of the standardised sum at the last of these looks, by bins, where it passed none of those before."""
+    *before, size = sizes
+    if not before:
+        return _first_density()
+    earlier = tuple(before)
+    bound = _look_bounds(earlier, planned, alpha, False)[-1]
+    inside = np.clip((bound - _EDGES[:-1]) / (_EDGES[1] - _EDGES[0]), 0, 1)
+    return np.asarray((_density_at(earlier, planned, alpha) * inside) @ _steps(round(math.sqrt(before[-1] / size), 3)))
 
 
 @lru_cache(maxsize=1)
