@@ -95,7 +95,8 @@ class TextVectors:
 
     async def __call__(self, texts: Sequence[str], query: str = "") -> list[Sequence[float]]:
         """One vector for each text, which is cut after `LONGEST_EMBEDDED` characters. What a request brings is kept if others fail."""
-        cut = [text[:LONGEST_EMBEDDED] for text in texts]
+        # Half of a pair of surrogates, as JSON may hold it, cannot be sent.
+        cut = [text[:LONGEST_EMBEDDED].encode("utf-8", "replace").decode() for text in texts]
         names = {text: digest({"embedding": self._identity, "text": text}) for text in cut}
         found = {text: vector for text, name in names.items() if (vector := self._kept(name)) is not None}
         lacking = [text for text in names if text not in found]

@@ -334,3 +334,16 @@ def test_texts_that_are_equal_where_they_are_cut_are_asked_once() -> None:
     model = Refusing(64)
     asyncio.run(embedder(model, Kept())(["a" * 9000, "a" * 9001]))
     assert model.answered == {"a" * 8000: 1}
+
+
+def test_documents_and_questions_of_any_characters_are_embedded() -> None:
+    shop, odd = (
+        Shop(),
+        {"half of a pair \ud800": "\ud800", "zero": "a\x00b", "empty": "", "blank": " \n\u2028", "注文": "\U0001f600"},
+    )
+    with Provider(shop) as provider:
+        good, bad = (release(provider, {**DOCUMENTS, **odd, **more}) for more in ({}, {"zero": "NUMBER"}))
+        queries = [{"id": "odd", "input": "my money \ud800", "reference": "right"}, *QUERIES]
+        result = run(provider, None, good=good, bad=bad, queries=queries)
+    assert {"half of a pair ?\n?", "zero\na\x00b", "empty\n", "注文\n\U0001f600"} <= set(shop.embedded)
+    assert not result.observations["error"].fillna("").str.contains("embedded").any()
