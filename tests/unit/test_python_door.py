@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,3 +233,23 @@ def test_the_history_of_no_store_makes_none(tmp_path: Path) -> None:
     with pytest.raises(BisectError, match="there is no store"):
         bisect_ai.history(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_packages_that_the_readme_lets_out_are_not_needed_by_a_run() -> None:
+    code = """
+import sys
+left_out = dict.fromkeys(["litellm", "openai", "matplotlib", "statsmodels", "patsy", "sklearn"])
+sys.modules.update(left_out)  # importing them raises
+import bisect_ai
+answer = lambda query, release: "no" if release["prompt"] == "bad" and int(query.id[1:]) % 3 else "yes"
+axes = ("prompt", "model")
+queries = [{"id": f"q{i}", "input": "?", "reference": "yes"} for i in range(200)]
+scorers = [{"kind": "exact", "name": "correct"}]
+given = {"good": dict.fromkeys(axes, "good"), "bad": dict.fromkeys(axes, "bad"), "queries": queries, "scorers": scorers}
+for design in ("adaptive", "full"):
+    result = bisect_ai.run(**given, target=answer, metric="correct", budget={"calls": 600}, design=design)
+    assert result.verdict.kind == "cause", result.verdict
+    result.to_markdown(), result.to_dict(), print(result)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
