@@ -280,6 +280,15 @@ class Rollback:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """What an axis costs at most, one-sided 95 %."""
+
+    most: float
+    # Whether something rather says that it costs what counts than that it costs nothing, or nothing is known of it.
+    leans: bool = True
+
+
+@dataclass(frozen=True)
 class Attribution:
     """What a search ends with. `kind` is one of: cause, no_regression, inconclusive."""
 
@@ -290,6 +299,8 @@ class Attribution:
     causes: tuple[Cause, ...] = ()
     rollback: Rollback | None = None
     keep: tuple[str, ...] = ()
+    # Beside a cause: axes that are not named and what each costs at most, which decides whether it is kept.
+    limits: tuple[tuple[str, Limit], ...] = ()
     effects: tuple[Effect, ...] = ()
     cells: tuple[CellValue, ...] = ()
     # Inconclusive: sets of axes that may be the cause, with a degree of belief each.

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
-from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Rollback, names_of
+from bisect_ai.attribution.problem import Attribution, Cause, CellValue, Effect, Estimate, Failing, Limit, Rollback, names_of
 from bisect_ai.attribution.questions.elsewhere import Parts
 from bisect_ai.attribution.questions.segments import Segment
 from bisect_ai.provider.redaction import redact_all
@@ -33,6 +33,7 @@ from bisect_ai.report.report_values import (
     MeasuredBeside,
     MeasuredRollback,
     NamedCause,
+    OpenAxis,
     Report,
     RunUsage,
     Verdict,
@@ -135,12 +136,23 @@ def _run_verdict(facts: Facts) -> Verdict:
         causes=tuple(_named_cause(c, facts) for c in found.causes) if named else (),
         rollback=_measured_rollback(found.rollback, facts) if found.rollback and named else None,
         keep=found.keep if named else (),
+        open=tuple(_open_axes(found, facts)) if named and found.kind == "cause" else (),
         reason=_verdict_reason(facts),
         stopped=facts.stopped,
         calls_needed=found.calls_needed if named else None,
         candidates=tuple(CandidateCause(axes=a, belief=b) for a, b in found.candidates) if named else (),
     )
     return with_all_fields(told)
+
+
+def _open_axes(found: Attribution, facts: Facts) -> Iterator[OpenAxis]:
+    """The changed axes that are neither named nor kept nor reverted, with what each costs at most."""
+    known = {*found.keep, *(found.rollback.axes if found.rollback else ()), *(a for c in found.causes for a in c.axes)}
+    limits = dict(found.limits)
+    for axis in facts.report.axes:
+        if axis not in known:
+            limit = limits.get(axis, Limit(math.inf))
+            yield OpenAxis(axis=axis, at_most=limit.most if math.isfinite(limit.most) else None, leans=limit.leans)
 
 
 def _verdict_reason(facts: Facts) -> str:

@@ -291,12 +291,14 @@ def _who(change: NamedChange, report: Report, quoting: Quoting) -> str:
 
 # -- beside it ------------------------------------------------------------------------------------------------------------
 def _innocent(report: Report, quoting: Quoting) -> str:
-    """The changed axes that are not to blame; empty unless a cause was named."""
+    """The changed axes that are not to blame, and those that probably are not; empty unless a cause was named."""
     if report.verdict.kind != "cause":
         return ""
     guilty = {axis for cause in report.verdict.causes for axis in cause.axes}
     more = {each.axis: f" ({each.does})" for each in churn_of(report) if each.is_good}
-    return listed([f"{quoting.name(axis)}{more.get(axis, '')}" for axis in report.verdict.keep if axis not in guilty])
+    shown = listed([f"{quoting.name(axis)}{more.get(axis, '')}" for axis in report.verdict.keep if axis not in guilty])
+    probably = open_axes(report, leaning=False, quoting=quoting)
+    return "; ".join(filter(None, (shown, probably and f"probably {probably}")))
 
 
 # How warnings end that a card repeats: on a column that was guessed, and on a prompt that tells the answer.

@@ -15,7 +15,6 @@ from bisect_ai.report.measured_values import NetChurn, ReportedEffect, SideEffec
 from bisect_ai.report.phrases import change_name, measured_phrase, share_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
-from bisect_ai.report.vocabulary import PROVED
 
 if TYPE_CHECKING:
     from bisect_ai.report.planning_values import FlippedQuery, NamedChange
@@ -184,8 +183,7 @@ def _sentence(churn: NetChurn, report: Report, quoting: Quoting) -> str:
 def _net(churn: NetChurn, scale: Scale) -> str:
     low, high = churn.low, churn.high
     if churn.is_good:
-        proved = "" if churn.is_proved else f", not {PROVED}"
-        return f"gains {scale.difference(-churn.cost)} ({scale.number(-high)} to {scale.number(-low)}){proved}"
+        return f"gains {scale.difference(-churn.cost)} ({scale.number(-high)} to {scale.number(-low)})"
     ends = f"({scale.number(low)} to {scale.number(high)})"
     return f"costs nothing {ends}" if high <= churn.worth else f"no cost is shown {ends}"
 

@@ -190,17 +190,21 @@ def part_of_drop(report: Report, cause: NamedCause) -> str:
     return "at least a part of the drop" if rollback and not rollback.along and is_whole_release(report) else "the drop"
 
 
-def open_axes(report: Report, *, quoting: Quoting = PLAIN) -> str:
-    """The changed axes beside a cause that are not shown to cost less than what counts: "tools (-1 to 6 points) or model"."""
+def open_axes(report: Report, *, leaning: bool = True, quoting: Quoting = PLAIN) -> str:
+    """The changed axes beside a cause that are not shown to cost less than what counts: "tools (at most 6 points) or model".
+
+    Without `leaning` those of which nothing says that they do.
+    """
     verdict = report.verdict
     if verdict.kind != "cause":
         return ""
     known = {axis for cause in verdict.causes for axis in cause.axes} | set(verdict.keep)
     known |= set(verdict.rollback.axes) if verdict.rollback else set()
     scale = fine_scale(report, quoting)
-    costs = {effect.axes[0]: effect.interval for effect in report.effects if effect.kind == "net" and effect.interval}
-    ends = {axis: f" ({scale.number(cost[0])} to {scale.difference(cost[1])})" for axis, cost in costs.items()}
-    return listed([f"{quoting.name(axis)}{ends.get(axis, '')}" for axis in report.axes if axis not in known], last=" or ")
+    most = {each.axis: f" (at most {scale.difference(each.at_most)})" for each in verdict.open if each.at_most is not None}
+    calm = {each.axis for each in verdict.open if not each.leans}
+    shown = [axis for axis in report.axes if axis not in known and (axis not in calm) is leaning]
+    return listed([f"{quoting.name(axis)}{most.get(axis, '')}" for axis in shown], last=" or " if leaning else " and ")
 
 
 def _restored_between(rollback: MeasuredRollback | FinerRollback) -> str:

@@ -115,6 +115,17 @@ class CandidateCause(Value, frozen=True):
 UNMEASURED = ("failed", "interrupted")
 
 
+class OpenAxis(Value, frozen=True):
+    """A changed axis beside a cause that is not shown to be innocent.
+
+    `at_most`: what it costs at most, one-sided 95 %; `leans`: something says that it costs quality, or nothing is known of it.
+    """
+
+    axis: str
+    at_most: Number | None = None
+    leans: bool = True
+
+
 class Verdict(Value, frozen=True):
     """The named outcome of a run.
 
@@ -128,6 +139,7 @@ class Verdict(Value, frozen=True):
     causes: tuple[NamedCause, ...] = ()
     rollback: MeasuredRollback | None = None
     keep: tuple[str, ...] = ()
+    open: tuple[OpenAxis, ...] = ()
     reason: str = ""
     stopped: str | None = None
     calls_needed: int | None = None

@@ -36,7 +36,7 @@ def report(*effects: dict[str, Any], **more: Any) -> dict[str, Any]:
         (net("model", 0.10, 0.16, [-0.09, -0.03]), "model helps: breaks 10 %, mends 16 %, gains 6 points (3 to 9)"),
         (
             net("model", 0.0, 0.08, [-0.18, 0.01]),
-            "model may help: breaks 0 %, mends 8 %, gains 8 points (-1 to 18), not proved",
+            "model shuffles answers: breaks 0 %, mends 8 %, costs nothing (-18 to 1)",
         ),
         (net("model", 0.10, 0.08, [-0.04, 0.08]), "model shuffles answers: breaks 10 %, mends 8 %, no cost is shown (-4 to 8)"),
     ],
@@ -98,3 +98,11 @@ def test_a_card_says_which_innocent_change_helps() -> None:
     told = report(net("model", 0.10, 0.16, [-0.09, -0.03]))
     assert card_of(report_of(told)).innocent == "model (helps)"
     assert card_of(report_of(report(net("model", 0.05, 0.05, [-0.02, 0.02])))).innocent == "model"
+
+
+def test_a_card_says_which_changes_probably_cost_nothing_and_what_they_cost_at_most() -> None:
+    told = report(axes=["prompt", "model", "tools", "corpus"])
+    told["verdict"]["open"] = [{"axis": "tools", "at_most": 0.05, "leans": False}, {"axis": "corpus", "at_most": 0.09}]
+    card = card_of(report_of(told))
+    assert card.innocent == "model; probably tools (at most 5 points)"
+    assert card.beware == "whether corpus (at most 9 points) costs quality too is open"

@@ -109,9 +109,11 @@ def test_an_axis_that_is_neither_guilty_nor_innocent_is_open() -> None:
     parts = [cause(["prompt"], "alone", 0.3) | {"interval": [0.1, 0.5]}]
     told = sentence("cause", causes=parts, rollback=ROLLBACK, keep=["corpus"], more=axes)
     assert told.endswith(" Whether model costs quality too is open.")
-    net = {"axes": ["model"], "kind": "net", "estimate": 0.02, "interval": [-0.01, 0.06]}
-    told = sentence("cause", causes=parts, rollback=ROLLBACK, keep=["corpus"], more={**axes, "effects": [net]})
-    assert told.endswith(" Whether model (-1 to 6 points) costs quality too is open.")
+    model = {"axis": "model", "at_most": 0.06}
+    told = sentence("cause", causes=parts, rollback=ROLLBACK, keep=["corpus"], open=[model], more=axes)
+    assert told.endswith(" Whether model (at most 6 points) costs quality too is open.")
+    calm = sentence("cause", causes=parts, rollback=ROLLBACK, keep=["corpus"], open=[model | {"leans": False}], more=axes)
+    assert "is open" not in calm
     known = sentence("cause", causes=parts, rollback=ROLLBACK, keep=["corpus", "model"], more=axes)
     assert "is open" not in known
 

@@ -28,6 +28,7 @@ from bisect_ai.attribution.problem import (
     EffectKind,
     Estimate,
     Floats,
+    Limit,
     Problem,
     Rollback,
     bits,
@@ -207,17 +208,17 @@ def _factorial_cause(
     rollback = measured_rollback(problem, table, guilty)
     back = set() if rollback is None else set(rollback.axes)
     size = what_counts(float(table.means[0] - table.means[problem.full]), problem.tolerance)
-    cleared = {e.axes[0] for e in net if e.estimate.most < size}
-    notes: tuple[str, ...] = ()
-    if rollback is not None and (innocent := back - {problem.axes[a] for a in guilty} - set(rollback.along)):
-        notes = (_why_along(problem, innocent, len(back)),)
+    named = {problem.axes[a] for a in guilty}
+    limits = {e.axes[0]: Limit(e.estimate.most, (e.estimate.value or 0.0) > size / 2) for e in net if e.axes[0] not in named}
+    innocent = set() if rollback is None else back - named - set(rollback.along)
     return Attribution(
         "cause",
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
         rollback=rollback,
-        keep=tuple(a for i, a in enumerate(problem.axes) if i not in guilty and a in cleared - back),
+        keep=tuple(a for a, limit in limits.items() if limit.most < size and a not in back),
+        limits=tuple(limits.items()),
         reason="average net costs, one-sided, with Holm's correction over all axes",
-        notes=notes,
+        notes=(_why_along(problem, innocent, len(back)),) if innocent else (),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries
     )
 

@@ -135,8 +135,7 @@ class Advice:
         return self._rows.mean_of(queries, self._rows.scores(high, queries) - self._rows.scores(low, queries))
 
     def _chosen(self, cell: int) -> Ints:
-        queries = self._rows.chosen(cell)
-        return queries[queries < self._rows.explored]
+        return self._rows.chosen(cell)
 
     def _lost(self) -> float:
         """What a chosen query lost on average."""
@@ -159,6 +158,13 @@ class Advice:
             return []
         lost = x > HALF * self._rows.step(x)
         return [int(q) for q in queries[lost][np.argsort(-x[lost], kind="stable")]]
+
+    def look_closer(self, axis: int, most: int) -> bool:
+        """Queue an axis, reverted, on broken queries that did not run so; False where any query tells as much."""
+        cell = self._rows.problem.full & ~(1 << axis)
+        done = set(self._rows.returned(cell).tolist()) | set(self._rows.chosen(cell).tolist())
+        queries = [q for q in self._broken(self._rows.problem.full) if q not in done]
+        return not self._is_dense() and self._rows.advise(queries[:most], cell)
 
     # -- beside what is named ------------------------------------------------------------------------------------------
     def seek(self, named: frozenset[int]) -> bool:

@@ -23,6 +23,7 @@ from bisect_ai.attribution.problem import (
     CellValue,
     Effect,
     Estimate,
+    Limit,
     Mode,
     Problem,
     Rollback,
@@ -70,12 +71,11 @@ class Evidence:
     # What each axis costs so far in each question, and the calls that one more query for it takes.
     suspects: tuple[tuple[Mean, int], ...]
     error_budget: ErrorBudget
-    # Axes that are not named and look as if they cost a part of the loss.
+    # Axes that are not named and look as if they cost a part of the loss; those that are not shown to cost less than what counts.
     suspected: frozenset[int]
-    # Those that are not shown to cost less than what counts.
-    open_axes: frozenset[int]
-    # Those of which it is not excluded that they do as much as a named one: with it, or instead of it.
-    may_join: frozenset[int]
+    open_axes: Mapping[int, Limit]
+    # Those of which it is not excluded that they do as much as a named one, with it, or instead of it.
+    may_join: Mapping[int, Limit]
 
 
 def conclude_search(e: Evidence) -> Attribution:
@@ -162,6 +162,7 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
         causes=tuple(sorted(causes, key=lambda c: -(c.share.value or 0.0))),
         rollback=rollback,
         keep=tuple(name for a, name in enumerate(p.axes) if a not in {*e.named, *back, *e.open_axes, *e.may_join}),
+        limits=tuple((p.axes[a], limit) for a, limit in {**e.open_axes, **e.may_join}.items()),
         reason=f"proved to cost quality on average ({proof}); {e.error_budget.describe()}",
         notes=tuple(notes),
         **shared,  # type: ignore[arg-type]  # the estimates that every verdict carries

@@ -269,6 +269,7 @@ class CoupledSearch:
             causes=tuple(self._cause(c, flat) for c in found.causes),
             rollback=rollback,
             keep=flat(found.keep),
+            limits=tuple((axis, limit) for name, limit in found.limits for axis in flat([name])),
             effects=tuple(replace(e, axes=flat(e.axes)) for e in found.effects),
             cells=tuple(replace(c, cell=self._to_axes(c.cell)) for c in found.cells),
             chosen=frozenset((q, self._to_axes(c)) for q, c in found.chosen),

@@ -178,7 +178,7 @@ class NetSearch:
             return True
         self._hear_tests(over=True)
         measures = self.named() and self._problem.k > 2 and self._loss.value >= self._problem.tolerance
-        return (bool(measures) and self._sets.measure(self.named())) or self._buy_table()
+        return bool(measures and (self._sets.measure(self.named()) or self._standing.clear(self.named()))) or self._buy_table()
 
     def _buy_table(self) -> bool:
         """Queue the rest of the table, when every query can run in every cell, or that again; else it is the end."""
@@ -322,7 +322,9 @@ class NetSearch:
         """The end, or the table when something is left open and it can be had."""
         if not nothing_else and self._tests.is_short:
             return self._buy_table()
-        if self.looks_around and sum(self._acquaint(a) for a in sorted(self._strangers)):
+        if self.looks_around and (
+            sum(self._acquaint(a) for a in sorted(self._strangers)) or self._standing.clear(self.named())
+        ):
             return True
         self._ended = "cause"
         return False

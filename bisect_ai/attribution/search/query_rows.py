@@ -269,8 +269,8 @@ class QueryRows:
         chosen, returned = self._chosen.get(cell), self._returned.get(cell)
         if chosen is None or returned is None:
             return None
-        most = self.asked if chosen[self.explored :].any() else self.explored
-        return None if returned[:most].all() else chosen
+        chosen = chosen * (np.arange(len(chosen)) >= self.explored) if returned[: self.explored].all() else chosen
+        return chosen if chosen.any() and not returned[: self.asked].all() else None
 
     def advise(self, queries: Iterable[int], cell: int) -> bool:
         """Queue `cell` for queries that were chosen for having broken: advice for the search, never evidence."""

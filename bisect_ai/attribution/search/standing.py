@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from bisect_ai.attribution.problem import Estimate, Floats, Problem, what_counts
+from bisect_ai.attribution.problem import Estimate, Floats, Limit, Problem, what_counts
 from bisect_ai.attribution.search.back_sets import ENOUGH, OPEN, BackSets
 from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests
@@ -32,9 +32,12 @@ CLEAR = 2.5  # standard errors from which on the loss, or what is left of it, is
 SEEN = 1.3  # standard errors from which on a proved cost is a cause of a loss, at the end of the budget
 PLENTY = 300  # queries under good and bad after which that ends the search too
 LEANS = 1.0  # log likelihood ratio of "costs what counts" from which on an axis is not innocent, whatever else is known
-# Standard errors below what counts at which an axis is innocent (one-sided 95 %). Of 82 guilty axes that were not named 6 pass, of 227
-# innocent ones 120 (planted causes of 3 to 10 points, churn 0 to 5 %, noise 0 and 5 %, 1,600 and 4,000 calls).
+# Standard errors below what counts at which an axis is innocent (one-sided 95 %). Of 93 guilty axes that were not named 7 pass, of 713
+# innocent ones 441 (780 planted and random incidents, churn 0 to 5 %, noise 0 to 10 %, 400 to 4,000 calls).
 EXCLUDED = 1.645
+SIGN = 0.5  # the same from which on there is a sign of it: of 56 open axes without one none cost what counts (as for EXCLUDED)
+TO_CLEAR = 0.05  # of the calls made, the part that may show at the end that axes are innocent
+CLOSER = 8, 16  # broken queries more on which an axis is looked at then
 FEW = 8  # queries below which an axis says nothing about how a named one acts
 KNOWN = 36  # queries after which an axis is judged by them alone: a rate that it moves by 20 points is mostly seen
 THIN = 6  # axes from which on only the most suspect half runs on each query
@@ -50,6 +53,8 @@ class Standing:
         self._rng = np.random.default_rng([p.seed, 3])
         explores = looks_around and p.k > 2 and not tests.is_short and not any(p.needs)
         self.advice = Advice(rows, explores=explores)
+        # Calls made to clear axes.
+        self._to_clear = 0
         self.sets = BackSets(rows, partial(self.single, "reverted"))
 
     # -- the loss ----------------------------------------------------------------------------------------------------
@@ -172,15 +177,18 @@ class Standing:
                 found += [(family, a) for a in self._axes if a not in named and self.may_do(family, a, size)]
         return found
 
-    def may_join(self, named: frozenset[int]) -> frozenset[int]:
-        """Axes not named of which it is not excluded that they do as much as a named one: how that one acts rests on them."""
-        found: set[int] = set()
+    def may_join(self, named: frozenset[int]) -> dict[int, Limit]:
+        """Axes not named of which it is not excluded that they do as much as a named one, and what each costs at most.
+
+        How that one acts rests on them.
+        """
+        found: dict[int, float] = {}
         for family, tests in self._tests.families.items():
             means = [self._tests.mean(family, a) for a in tests.named() & named]
             size = 0.8 * max([self._problem.tolerance, *(m.value - m.error for m in means)])
-            single = {a: self.single(family, a) for a in self._axes if means and a not in named}
-            found |= {a for a, m in single.items() if m.n >= FEW and m.value + EXCLUDED * m.error >= size}
-        return frozenset(found)
+            known = {a: self._known(family, a) for a in self._axes if means and a not in named}
+            found |= {a: max(_end(m), found.get(a, 0.0)) for a, m in known.items() if m.n >= FEW and _end(m) >= size}
+        return {a: Limit(most) for a, most in found.items()}
 
     def likely_tests(self, named: frozenset[int], size: float) -> list[NetTest]:
         """Tests of the axes that brought back what the named ones leave, on the queries where that was looked at."""
@@ -222,27 +230,60 @@ class Standing:
             if not any(m.n for m in means) or any(m.n and m.favours_nothing(size) < 0 for m in means)
         )
 
-    def open_beside(self, named: frozenset[int]) -> frozenset[int]:
-        """The axes not named that are not shown to cost less than what counts: they are not called innocent.
+    def open_beside(self, named: frozenset[int]) -> dict[int, Limit]:
+        """The axes not named that are not shown to cost less than what counts, and what each costs at most: none is called innocent.
 
         Shown is it by the question that tells most of the axis, or by what is left of the loss when the named ones are reverted.
         """
+        size, rest = self._beside(named)
+        limits = {a: self._limit(a, rest, size) for a in self._axes if a not in named}
+        return {a: limit for a, limit in limits.items() if limit.most >= size}
+
+    def clear(self, named: frozenset[int]) -> bool:
+        """Queue, for a few calls in all, open axes on broken queries: those that would be cleared if they did on them as so far."""
+        if any(self._problem.needs) or not self._looks_around:
+            return False
+        room, queued, (size, rest) = int(TO_CLEAR * self._rows.spent) - self._to_clear, 0, self._beside(named)
+        for axis in sorted(self.open_beside(named)):
+            more = next((n for n in CLOSER if n <= room - queued and self._limit(axis, rest, size, more=n).most < size), 0)
+            queued += more if more and self.advice.look_closer(axis, more) else 0
+        self._to_clear += queued
+        return queued > 0
+
+    def _beside(self, named: frozenset[int]) -> tuple[float, Mean]:
+        """What counts beside the named axes, and what is left of the loss when they are reverted."""
         size = what_counts(self.loss.value, self._problem.tolerance)
         left = self.sets.left(named)
-        rest = left if left.n >= FEW else self.rest(named, size)
-        return frozenset(a for a in self._axes if a not in named and not self._is_cleared(a, rest, size))
+        return size, left if left.n >= FEW else self.rest(named, size)
 
-    def _is_cleared(self, axis: int, rest: Mean, size: float) -> bool:
-        """Whether an axis's own differences, or the `rest` beside the named ones, exclude that it costs `size`; none leans to it.
+    def _limit(self, axis: int, rest: Mean, size: float, *, more: int = 0) -> Limit:
+        """What an axis costs at most, by its own differences, by the `rest` beside the named ones, or by both.
 
-        Where the rest does, two axes may be enough each, and reverting one of them brings nothing back.
+        What leans to it that the axis costs `size` goes before what does not: where two axes are enough each, reverting one of them
+        brings nothing back; where another helps, little is left beside the named ones. So the rest alone clears an axis only where
+        its own differences rather say that it costs nothing. `more`: as if it had done the same on so many more broken queries.
         """
         fresh = {f: self._fresh(f, axis) for f in (*SINGLE, *self._tests.families)}
-        if any(m.n >= FEW and m.favours_nothing(size) < -LEANS for m in (rest, *fresh.values())):
-            return False
-        own = [combined(m, self.advice.share_of(f, axis), doubt=1.0) if f in SINGLE else m for f, m in fresh.items()]
-        best = min(rest, min(own, key=lambda m: m.error), key=lambda m: m.value + EXCLUDED * m.error)
-        return best.n >= FEW and best.value + EXCLUDED * best.error < size
+        leaning = [_end(m) for m in (rest, *fresh.values()) if m.n >= FEW and m.favours_nothing(size) < -LEANS]
+        if leaning and max(leaning) >= size:
+            return Limit(max(leaning))
+        known = [m for f in fresh if (m := self._known(f, axis, more=more)).n]
+        own = min(known, key=lambda m: m.error, default=NOTHING)
+        ends = [_end(m) for m in (own, combined(own, rest, doubt=1.0)) if m.n >= FEW]
+        ends += [_end(rest)] if rest.n >= FEW and own.favours_nothing(size) >= 0 else []
+        signs = [m.favours_nothing(size) for m in (rest, *known) if m.n >= FEW]
+        return Limit(min(ends, default=math.inf), min(signs, default=-math.inf) < -SIGN)
+
+    def _known(self, family: str, axis: int, *, more: int = 0) -> Mean:
+        """What an axis did in a question, on queries that were chosen for having broken too (`more` of them: on these as so far)."""
+        fresh = self._fresh(family, axis)
+        if family not in SINGLE:
+            return fresh
+        advice = self.advice.share_of(family, axis)
+        if more and family == "reverted":
+            n = advice.n + more
+            advice = _prolonged(advice, more) if advice.n else Mean(0.0, self.loss.value / n, n)
+        return combined(fresh, advice, doubt=1.0)
 
     def _fresh(self, family: str, axis: int) -> Mean:
         """What an axis did on queries that were not chosen for having broken."""
@@ -253,6 +294,16 @@ class Standing:
     @property
     def _problem(self) -> Problem:
         return self._rows.problem
+
+
+def _prolonged(mean: Mean, more: int) -> Mean:
+    """The mean as it would be if as many queries `more` said the same."""
+    return Mean(mean.value, mean.error * math.sqrt(mean.n / (mean.n + more)), mean.n + more)
+
+
+def _end(mean: Mean) -> float:
+    """What the mean is at most, one-sided 95 %."""
+    return mean.value + EXCLUDED * mean.error
 
 
 def running_estimate(mean: Mean, what: str = "reverted alone") -> Estimate:
