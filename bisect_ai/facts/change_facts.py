@@ -1,7 +1,7 @@
 """What the report says of changes: every change with its guilt, the named ones in full, the `drill` block, the finer rollback.
 
 Shapes (plain JSON). `changes`: a row per change of the two releases: `axis`, `path`, `kind`, `summary`, `before`, `after`, `group`,
-`provenance` (through git for the only change of a guilty axis, where nothing was drilled), and `guilty` (true: named; false: shown not
+`provenance` (through git for the first changes of a guilty axis in which none is named), and `guilty` (true: named; false: shown not
 to matter, or in an axis that was not found guilty; null: not known),
 `share` and `interval` (of the loss; null unless named). `verdict.causes[].changes`: the guilty rows, the largest share first, and for
 each `mode` and `with` (the changes, as {axis, path}, that it acts together with or instead of), `method` and `n` of the share,
@@ -54,11 +54,11 @@ def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:
     """Everything that the report says of changes; `example` shows a query from its trials under good and bad."""
     tree, drill = outcomes.prepared.tree, outcomes.drill
     blamed = _largest_shares(drill.blamed if drill else ())
-    single = [] if drill else _only_ones(outcomes)
+    unnamed = _unnamed(outcomes, {change.axis for change in blamed})
     pairs = _pairs(outcomes) if blamed else {}
     shown = sorted(blamed.values(), key=lambda b: -(b.share.value or 0.0))
-    whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [*single, *(b.change for b in shown)])
-    known = {c: {key: value for key, value in whose[c].items() if key != "gaps"} for c in single}
+    whose = traced(tree, outcomes.prepared.good, outcomes.prepared.bad, [*unnamed, *(b.change for b in shown)])
+    known = {c: {key: value for key, value in whose[c].items() if key != "gaps"} for c in unnamed}
     rows = tuple(_change_row(c, blamed.get(c), _is_guilty(c, drill, blamed, outcomes)) for c in tree.changes)
     rows = tuple(
         row.model_copy(update={"provenance": known[c]}) if c in known else row
@@ -68,10 +68,10 @@ def told(outcomes: Outcomes, *, example: Example) -> ChangeRows:
     return ChangeRows(rows, named, None if drill is None else _drill_block(outcomes, drill))
 
 
-def _only_ones(outcomes: Outcomes) -> list[Change]:
-    """The only changes of guilty axes: without a drill-down, too, they are what the cause is down to."""
-    guilty = {axis for cause in outcomes.attribution.causes for axis in cause.axes}
-    return [changes[0] for axis, changes in outcomes.prepared.tree.axes.items() if axis in guilty and len(changes) == 1]
+def _unnamed(outcomes: Outcomes, named: Collection[str]) -> list[Change]:
+    """The first changes of guilty axes in which none is named: whoever made them is asked."""
+    guilty = {axis for cause in outcomes.attribution.causes for axis in cause.axes} - set(named)
+    return [change for axis, changes in outcomes.prepared.tree.axes.items() if axis in guilty for change in changes[:QUERIES]]
 
 
 def _largest_shares(blamed: Sequence[Blamed]) -> dict[Change, Blamed]:

@@ -243,8 +243,9 @@ def _owners(report: Report, quoting: Quoting, named: Sequence[NamedChange]) -> I
     yield from told or _nobody(report, quoting)
     shown = {change.axis for change in named}
     for axis in dict.fromkeys(axis for cause in report.verdict.causes for axis in cause.axes if axis not in shown):
-        inside = [change for change in report.changes if change.axis == axis]
-        yield f"{quoting.name(axis)}: {_who(inside[0] if inside else NamedChange(axis=axis), report, quoting)}"
+        inside = [change for change in report.changes if change.axis == axis] or [NamedChange(axis=axis)]
+        known = [change for change in inside if change.origin.commit or change.origin.author] or inside[:1]
+        yield from dict.fromkeys(f"{quoting.name(axis)}: {_who(change, report, quoting)}" for change in known)
 
 
 def _nobody(report: Report, quoting: Quoting) -> Iterator[str]:

@@ -422,6 +422,25 @@ def test_the_only_change_of_an_axis_is_named_with_file_line_and_author(monorepo:
     assert "prompt: prompts/system.md:3" in shown and "apps/shop/prompts" not in shown
 
 
+def test_who_changed_a_guilty_axis_is_told_where_no_single_change_is_named(monorepo: Path) -> None:
+    queries = [{"id": f"q{i}", "input": f"{i}?", "reference": f"yes {i}"} for i in range(120)]
+    result = bisect_ai.run(
+        good="v1",
+        bad="v2",
+        repo=str(monorepo),
+        axes={"prompt": ["prompts/**", "tools/*.json"]},
+        queries=queries,
+        target=lambda query, release: "no" if "kind" in str(release["prompt"]) else query.reference,
+        scorers={"correct": lambda query, answer: query.reference in answer.text},
+        drill=False,
+        seed=1,
+    )
+    assert result.verdict.causes[0].changes == () and len(result.changes) == 2
+    assert "prompt: Bea, " in terminal.card(result.to_dict()) and "no owner or author recorded" not in terminal.card(
+        result.to_dict()
+    )
+
+
 def test_the_command_that_takes_an_axis_back_runs_where_a_file_became_a_folder(repo: Path) -> None:
     commit(repo, {"config/model.yaml": None, "config/model.yaml/x.txt": "in\n"}, "A folder now")
     (repo / "queries.jsonl").write_text(
