@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import bisect_ai
+from bisect_ai.errors import Infeasible
 
 FOUR = ("model", "prompt", "corpus", "tools")
 Passes = Callable[[int, dict[str, bool]], bool]
@@ -179,3 +180,26 @@ def test_an_axis_that_makes_answers_fail_is_found(seed: int) -> None:
     result = solve(passes, axes=FOUR, queries=n, calls=2400, seed=seed)
     assert causes(result) == [("tools",)]
     assert result.verdict.rollback.axes == ("tools",)
+
+
+@pytest.mark.parametrize("needs", [False, True], ids=["all run", "memory needs the new model"])
+def test_of_two_that_act_together_none_acts_alone_beside_a_larger_cause(needs: bool) -> None:
+    """The memory loses half of the answers, prompt and tools together a third; 4 % of each combination's are shuffled."""
+    axes = ("model", "prompt", "tools", "memory")
+    wrong = []
+    for seed in range(8):
+
+        def share(*what: object, seed: int = seed) -> float:
+            return random.Random(repr((*what, seed))).random()
+
+        def passes(i: int, bad: dict[str, bool], share: Callable[..., float] = share) -> bool:
+            if needs and bad["memory"] and not bad["model"]:
+                raise Infeasible("the new memory needs the new model")
+            ok = not (bad["memory"] and share(i, "memory") < 0.5)
+            ok = ok and not (bad["prompt"] and bad["tools"] and share(i, "pair") < 0.33)
+            return ok != (share(i, sorted(bad.items())) < 0.04)
+
+        result = solve(passes, axes=axes, queries=220, calls=3000, tolerance=0.03, seed=seed)
+        assert "memory" in {axis for cause in causes(result) for axis in cause}
+        wrong += [seed] * any(c.mode == "alone" and set(c.axes) & {"prompt", "tools"} for c in result.verdict.causes)
+    assert not wrong

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -198,12 +199,17 @@ def adds_up(rows: QueryRows, named: Sequence[int], apart: float) -> bool:
     """Whether reverting all of these axes was measured to bring back what reverting each alone does, added up, or hardly less.
 
     Two of them that act only together bring as much back each as both: the sum is more by the least part, or by a larger one. The
-    whole loss does not tell that, as axes that are not named may have a part of it.
+    whole loss does not tell that, as axes that are not named may have a part of it. An axis that others need is reverted where these
+    are, too.
     """
-    full = rows.problem.full
-    least = min(rows.mean(full & ~(1 << a), full).value for a in named)
-    parts = _parts([full & ~(1 << a) for a in named], full)
-    contrast = _less(parts, {full & ~sum(1 << a for a in named): 1.0, full: -1.0}, 1.0)
+    p, full = rows.problem, rows.problem.full
+    pairs = [p.reverted_pair(a) for a in named]
+    least = min(rows.mean(*pair).value for pair in pairs)
+    parts: Counter[int] = Counter()
+    for without, beside in pairs:
+        parts.update({without: 1})
+        parts.subtract({beside: 1})
+    contrast = _less(dict(parts), {full & ~p.reverting(named): 1.0, full: -1.0}, 1.0)
     found = [m for m in (rows.contrast(contrast), _from(full, rows, contrast)) if m.n >= FEWEST_PAIRED]
     excess = min(found, key=lambda m: m.error, default=NOTHING)
     return excess.value + apart * excess.error < least

@@ -144,7 +144,7 @@ def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
     back, value, restores = _chosen_rollback(e)
     named = tuple(sorted(e.named))
     modes = _modes(e, named)
-    if len(modes) > 1 and not any(p.needs) and not adds_up(e.rows, named, APART):
+    if len(modes) > 1 and not _is_chain(p, *named) and (e.may_join or not adds_up(e.rows, named, APART)):
         modes = [(named, "unsettled")]
     causes = tuple(Cause(_axis_names(axes, p), mode, _measured_share(e, axes, mode)) for axes, mode in modes)
     notes = [] if not e.may_join else [_why_unsettled(_axis_names(sorted(e.may_join), p), _axis_names(named, p))]
@@ -173,8 +173,8 @@ def _why_unsettled(others: Sequence[str], named: Sequence[str]) -> str:
     """That it is not excluded of axes which are not named that they do as much: the search ended before that was settled."""
     acts = "they act" if len(others) > 1 else "it acts"
     return (
-        f"{' and '.join(others)} may be as costly as {' and '.join(named)}, which is neither proved nor excluded: "
-        f"whether {acts} together with {' and '.join(named)} is not known yet; a larger budget goes on from here"
+        f"{' and '.join(others)} may be as costly as {'one of ' if named[1:] else ''}{' and '.join(named)}, neither proved nor "
+        f"excluded: whether {acts} together with {' and '.join(named)} is not known yet; a larger budget goes on from here"
     )
 
 
@@ -200,9 +200,9 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
     if len(named) == 1:
         return [(named, "unsettled" if e.may_join else "alone")]
-    if len(named) == 2 and _is_chain(e.rows.problem, *named):
+    if _is_chain(e.rows.problem, *named):
         return [((a,), "alone") for a in named]
-    acts = None if any(e.rows.problem.needs) else mode_of(e.rows, named)
+    acts = None if any(e.rows.problem.reverting([a]) != 1 << a for a in named) else mode_of(e.rows, named)
     if acts is not None:
         return [(named, acts)] if acts != "alone" else [((a,), "alone") for a in named]
     rows, p, full, count = e.rows, e.rows.problem, e.rows.problem.full, len(named)
@@ -228,9 +228,9 @@ def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], M
     return [(named, "either")] if share < edges[0] else [((a,), "alone") for a in named]
 
 
-def _is_chain(p: Problem, one: int, other: int) -> bool:
-    """Whether one of two axes needs the other: then each is measured where the other is not in play, and the two add up."""
-    return bool(p.reverting([one]) >> other & 1 or p.reverting([other]) >> one & 1)
+def _is_chain(p: Problem, *named: int) -> bool:
+    """Whether they are two, one of which needs the other: then each is measured where the other is not in play, and they add up."""
+    return len(named) == 2 and any(p.reverting([a]) >> b & 1 for a, b in (named, named[::-1]))
 
 
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:

@@ -178,14 +178,14 @@ class Standing:
         return found
 
     def may_join(self, named: frozenset[int]) -> dict[int, Limit]:
-        """Axes not named of which it is not excluded that they do as much as a named one, and what each costs at most.
+        """Axes not named of which it is not excluded that they do as much as one of the named, and what each costs at most.
 
         How that one acts rests on them.
         """
         found: dict[int, float] = {}
         for family, tests in self._tests.families.items():
             means = [self._tests.mean(family, a) for a in tests.named() & named]
-            size = 0.8 * max([self._problem.tolerance, *(m.value - m.error for m in means)])
+            size = 0.8 * max(self._problem.tolerance, min((m.value - m.error for m in means), default=0.0))
             known = {a: self._known(family, a) for a in self._axes if means and a not in named}
             found |= {a: max(_end(m), found.get(a, 0.0)) for a, m in known.items() if m.n >= FEW and _end(m) >= size}
         return {a: Limit(most) for a, most in found.items()}
