@@ -39,6 +39,8 @@ MOST_MEASURED = 300  # the most, while it is unclear whether it is enough
 MOST_UNCLEAR = 400  # queries after which a smaller set that is still unclear is given up
 SURELY = 100  # the fewest before it is said that reverting all that is named leaves a part of the loss
 BATCH = 16  # queries that are given one cell more at a time; with 12 the verdict comes later at 64 calls at once
+MOST_AT_ONCE = 3 * BATCH
+SHOWN = 3.0  # log likelihood ratio of "leaves nothing" for which so many are run
 # PLAINLY, SURELY, MOST_UNCLEAR: fewest wrong rollbacks of "together" and "two", churn 2 and 5 %, noise 0 and 5 % (seeds 20000 to 20059)
 
 
@@ -137,7 +139,16 @@ class BackSets:
     # -- what to run ---------------------------------------------------------------------------------------------------
     def deepen(self, named: Iterable[int]) -> bool:
         """Queue what tells what is left of the loss when the set that is likely to be enough is reverted."""
-        return self.cell(named) != 0 and self.gauge(self.likely(named), BATCH)
+        back = self.likely(named)
+        return self.cell(named) != 0 and self.gauge(back, self._missing(back))
+
+    def _missing(self, back: Sequence[int]) -> int:
+        """Queries more that would show that a set leaves nothing, if it does, by how much they vary so far."""
+        left = self.left(back)
+        if left.n < FEWEST:
+            return BATCH
+        wanted = 2 * SHOWN * left.n * (left.error / self._size) ** 2 - left.n
+        return int(min(max(wanted, BATCH), MOST_AT_ONCE))
 
     def gauge(self, back: Iterable[int], wanted: int, *, jointly: bool = False) -> bool:
         """Queue what tells what a set leaves, on about `wanted` more queries: the cell that is missing where others ran.

@@ -23,7 +23,7 @@ BROKEN = 8  # broken queries that are looked at in one go
 BLOCKS = 3  # times at most
 LONGEST = 64  # queries under good and bad alone, at most, before each of them
 SCARCE = 8  # of the log, the part that is at most explored: no test hears these queries again
-FEW = 8  # queries that are explored first; of these it is seen whether most scores differ
+FEW = 12  # queries that are explored first; of these it is seen whether most scores differ
 PART = 3  # of the calls left, the part that looking once may take
 BEHIND = 1.5  # standard errors behind the leader, and less than half of it: pauses
 HALF = 0.5
@@ -70,7 +70,7 @@ class Advice:
     def _missing(self, broken: int) -> int:
         """Queries that good and bad should run next: as many as have the broken ones in them that are missing, by those seen."""
         since = self._loss.n - self._rows.explored
-        return math.ceil((BROKEN - broken) * since / broken) if broken else FEW if since < FEW else since
+        return max(math.ceil((BROKEN - broken) * since / broken), FEW // 2) if broken else max(since, FEW)
 
     def _advise(self, broken: list[int], cells: list[int]) -> bool:
         return sum(self._rows.advise(broken[:BROKEN], cell) for cell in cells) > 0
