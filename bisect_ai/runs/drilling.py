@@ -1,15 +1,17 @@
 """The drill-down of a run: inside the guilty axes, down to the changes, through the same store, engine, scorers and budget.
 
-It starts when the axes are known and searches all changes of all guilty axes at once, with the rest of the release bad: so a pair
-whose halves lie in two axes is found, and a cause that needs company has it. What it names it also took back alone, in a cell of
-its own: that rollback may be finer than an axis.
+It looks for suspects as soon as the axes that are named seem to be all, while it is still measured how they act and what to roll
+back, where the budget has slack; it puts them to the proof when the axes are known. Should other axes come out guilty it begins anew.
+
+It searches all changes of all guilty axes at once, with the rest of the release bad: so a pair whose halves lie in two axes is found,
+and a cause that needs company has it. What it names it also took back alone, in a cell of its own: that rollback may be finer than an
+axis.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 import numpy as np
 
@@ -28,10 +30,11 @@ from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.outcomes import Blamed, Drilled, Inside
 from bisect_ai.runs.prepared import PART, Digests, Prepared
 from bisect_ai.runs.question import Composed
-from bisect_ai.runs.trial_window import Pace, TrialWindow
-from bisect_ai.runs.trials import Replay
+from bisect_ai.runs.trial_window import TrialWindow
+from bisect_ai.runs.trials import Replay, TrialRound
 
 LEVEL = "changes"
+Window = TrialWindow[TrialRound]
 # Composed releases kept at a time.
 _HELD = 64
 # Calls left below which no change could be told from another.
@@ -96,20 +99,46 @@ class Drilling:
     def __init__(self, prepared: Prepared, replay: Replay, ledger: Ledger, digests: Digests) -> None:
         self._prepared, self._replay, self._ledger, self._digests = prepared, replay, ledger, digests
         self._tree = prepared.tree
-        self._left = prepared.config.budget.calls - ledger.trials
+        self._ahead: _Search | None = None
 
-    def run(self, found: Attribution, engine: Engine, *, pace: Pace, stopped: Callable[[], bool], watch: Watch) -> Drilled:
+    @property
+    def _left(self) -> int:
+        return self._prepared.config.budget.calls - self._ledger.trials
+
+    def run(
+        self, found: Attribution, engine: Engine, under_way: Window, *, width: int, stopped: Callable[[], bool], watch: Watch
+    ) -> Drilled:
         """The changes behind the causes that were found."""
-        guilty = [a for a in self._prepared.axes if any(a in cause.axes for cause in found.causes)]
+        guilty = self._guilty(found)
         if found.kind != "cause":
             return Drilled("not_run", "no axis was found guilty, so there was none to go into", self._innocent(guilty))
-        ground = Mixtures(self._tree, guilty, self._digests, beside=self._needing(guilty, found))
+        ground = self._ground(found)
         if all(len(self._tree.axes[a]) == 1 for a in guilty):
             return self._single(found, ground)
         if self._left < _WORTH_MEASURING:
             reason = "the budget was spent before the changes inside the guilty axes could be told apart"
             return Drilled("not_run", reason, (*self._open(guilty, reason), *self._innocent(guilty)))
-        return _Search(self, found, ground).run(engine, pace=pace, stopped=stopped, watch=watch)
+        search = self._ahead if self._ahead is not None and self._ahead.is_of(ground) else _Search(self, ground)
+        return search.run(found, engine, under_way, width=width, stopped=stopped, watch=watch)
+
+    def begin_ahead(self, found: Attribution) -> None:
+        """Look for suspects inside the axes that are guilty by now, while it is still measured how they act and what is open."""
+        if found.kind != "cause" or self._left < _WORTH_MEASURING:
+            return
+        ground = self._ground(found)
+        if self._ahead is None or not self._ahead.is_of(ground):
+            self._ahead = _Search(self, ground)
+
+    def ask_ahead(self, engine: Engine, under_way: Window, *, width: int) -> bool:
+        """Begin trials that tell suspects; False when there are none."""
+        return self._ahead is not None and self._ahead.begin(engine, under_way, width=width)
+
+    def _ground(self, found: Attribution) -> Mixtures:
+        guilty = self._guilty(found)
+        return Mixtures(self._tree, guilty, self._digests, beside=self._needing(guilty, found))
+
+    def _guilty(self, found: Attribution) -> list[str]:
+        return [a for a in self._prepared.axes if any(a in cause.axes for cause in found.causes)]
 
     def _needing(self, guilty: Sequence[str], found: Attribution) -> list[str]:
         """The other axes that do not run without the new version of a guilty one."""
@@ -140,18 +169,61 @@ class Drilling:
 
 
 class _Search:
-    """The conversation with the search."""
+    """The conversation with the search, which may begin with the suspects while the axes are still measured."""
 
-    def __init__(self, stage: Drilling, found: Attribution, ground: Mixtures) -> None:
-        self._stage, self._found, self._ground = stage, found, ground
+    def __init__(self, stage: Drilling, ground: Mixtures) -> None:
+        self._stage, self._ground = stage, ground
         self._prepared, self._ledger = stage._prepared, stage._ledger
-        self._start = self._ledger.trials
+        self._told = 0
+        self._search = DrillSearch(self._problem(), proves=False)
+
+    def is_of(self, ground: Mixtures) -> bool:
+        """Whether it is about the same changes."""
+        return self._ground.parts == ground.parts and self._ground.axes == ground.axes
+
+    def begin(self, engine: Engine, under_way: Window, *, width: int) -> bool:
+        """Begin the next trials; False when there are none now, or too many under way."""
+        if not under_way.has_room(self._hear, self._search.decided):
+            return False
+        trials = [Trial(*t) for t in self._search.ask(width)]
+        if trials:
+            under_way.add(len(trials), self._stage._replay.begin(trials, self._ground, engine), self._hear)
+        return bool(trials)
+
+    def run(
+        self,
+        found: Attribution,
+        engine: Engine,
+        under_way: Window,
+        *,
+        width: int,
+        stopped: Callable[[], bool],
+        watch: Watch,
+    ) -> Drilled:
+        search = self._search
+        search.go_on(self._problem())
+        while True:
+            if not stopped() and self.begin(engine, under_way, width=width):
+                continue
+            if not under_way.awaits(self._hear):
+                break
+            under_way.tell_next()
+            watch(Belief("drill", found.loss))
+        said = search.result()
+        return self._drilled(found, said, said.back if said.back and not self._is_an_axis(said.back) else ())
+
+    def _hear(self, outcomes: Sequence[Outcome]) -> None:
+        self._told += len(outcomes)
+        self._search.tell([DrillOutcome(DrillTrial(*o.trial), *o[1:]) for o in outcomes])
+
+    def _problem(self) -> DrillProblem:
+        """What is known by now."""
         problem, ran = self._prepared.problem, sorted({o.trial.query for o in self._ledger.observations})
-        broke = self._breaking()
-        self._problem = DrillProblem(
+        broke, ground = self._breaking(), self._ground
+        return DrillProblem(
             changes=len(ground.parts),
             breaking=tuple(broke),
-            budget=self._stage._left,
+            budget=self._stage._left + self._told,
             fresh=tuple(q for q in range(problem.queries) if q not in set(ran)),
             used=tuple(ran),
             needs=ground.needs,
@@ -164,23 +236,6 @@ class _Search:
             clusters=problem.clusters,
             seed=self._prepared.config.seed,
         )
-
-    def run(self, engine: Engine, *, pace: Pace, stopped: Callable[[], bool], watch: Watch) -> Drilled:
-        search = DrillSearch(self._problem)
-        replay = self._stage._replay
-        begin = partial(replay.begin, ground=self._ground, engine=engine)
-        under_way = TrialWindow(begin, partial(replay.finish, engine=engine), pace)
-        while True:
-            trials = search.ask(pace.width) if under_way.has_room and not stopped() else ()
-            if trials:
-                under_way.begin([Trial(*t) for t in trials])
-            elif under_way:
-                search.tell([_drill_outcome(o) for o in under_way.next_outcomes()])
-                watch(Belief("drill", self._found.loss))
-            else:
-                break
-        said = search.result()
-        return self._drilled(said, said.back if said.back and not self._is_an_axis(said.back) else ())
 
     def _breaking(self) -> dict[int, float]:
         """Queries that did better under good than under bad, in random order, and halfway between their two scores.
@@ -210,19 +265,19 @@ class _Search:
         touched = {c.axis for c in reverted}
         return all(c in reverted for axis in touched for c in self._stage._tree.axes[axis])
 
-    def _drilled(self, said: DrillResult, back: tuple[int, ...]) -> Drilled:
+    def _drilled(self, found: Attribution, said: DrillResult, back: tuple[int, ...]) -> Drilled:
         inner = range(len(self._ground.changes))
         blamed = [self._blamed(cause, i) for cause in said.causes for i in cause.changes if i in inner]
         named = {b.change.axis for b in blamed}
         single = [a for a in self._ground.axes if a not in named and len(self._stage._tree.axes[a]) == 1]
-        blamed += [self._stage.only_change(axis, self._found) for axis in single]
+        blamed += [self._stage.only_change(axis, found) for axis in single]
         inside = tuple(self._inside(axis, said, blamed) for axis in self._ground.axes)
         return Drilled(
             said.kind,
             said.reason,
             (*inside, *self._stage._innocent(self._ground.axes)),
             tuple(blamed),
-            self._ledger.trials - self._start,
+            len(self._ledger.inside),
             said.unexplained,
             tuple(self._ground.changes_of(back)),
             said.measured if back else None,
@@ -242,7 +297,3 @@ class _Search:
                 axis, "no_single_change", whole, 0, "no single change: the named changes of other axes explain it all"
             )
         return Inside(axis, said.kind, whole, 0, said.reason)
-
-
-def _drill_outcome(outcome: Outcome) -> DrillOutcome:
-    return DrillOutcome(DrillTrial(*outcome.trial), *outcome[1:])

@@ -14,6 +14,9 @@ import numpy as np
 
 from bisect_ai.attribution.problem import Estimate
 from bisect_ai.canonical import digest
+from bisect_ai.errors import TargetFailure
+from bisect_ai.provider.budget import Account
+from bisect_ai.provider.redaction import line_of
 from bisect_ai.runs.ledger import Ledger
 from bisect_ai.runs.observations import Observation
 from bisect_ai.scoring.judge import Judge, canary_asks, looks_like_instructions
@@ -162,6 +165,22 @@ class ScoreDesk:
     def _kept_score(self, what: str, which: str) -> float | None:
         found = self.store.score(self._name(what, which), self.key)
         return None if found is None else found.value
+
+
+def rehearse(desks: Mapping[str, ScoreDesk], metric: str, account: Account, *, spent: Callable[[], float]) -> None:
+    """Raises `TargetFailure` where a scorer cannot be asked, the one that decides or another that was asked in vain."""
+    for name, desk in desks.items():
+        try:
+            why = desk.rehearse()
+        except TargetFailure as failure:
+            why = str(failure)
+        if why is None or account.is_closed():  # a cap is no failure
+            continue
+        if name == metric or not why.startswith(NOT_ASKED):
+            cost = f"the target was not asked, and the scorer cost {spent():g} USD"
+            advice = "mend the scorer and run the same command again, or insist with --keep-going"
+            told = line_of(why.removeprefix(f"{NOT_ASKED}, unjudged: "))
+            raise TargetFailure(f"the scorer {name} cannot be asked: {told}; {cost}: {advice}")
 
 
 def label_of(query: Query, judge: Judge) -> float | None:

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bisect_ai.attribution.problem import Problem, cluster_numbers, names_of
-from bisect_ai.attribution.stats.smallest_loss import objection
+from bisect_ai.attribution.problem import Floats, Problem, cluster_numbers, names_of
+from bisect_ai.attribution.stats.smallest_loss import is_open, objection, relative
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.errors import ConfigError
@@ -169,6 +169,19 @@ def check_tolerance(config: Config, metric: Scorer) -> None:
     for key in ("tolerance", "audit.detect") if "detect" in config.audit.model_fields_set else ("tolerance",):
         if (wrong := objection(losses[key], metric.name, lowest=low, highest=high, key=key)) is not None:
             raise ConfigError(wrong)
+
+
+def tolerance_by(scores: Floats, config: Config, metric: Scorer) -> float | None:
+    """The tolerance on an open scale, by the good release's first scores, where nobody set one; None: the one of the settings.
+
+    Raises `ConfigError` when the one that was set is as large as a scale on which all scores lie.
+    """
+    unit = metric.own_unit
+    if "tolerance" not in config.model_fields_set:
+        return relative(scores) if is_open(scores, unit) else None
+    if not is_open(scores, unit) and (wrong := objection(config.tolerance, metric.name, lowest=0, highest=1, seen=True)):
+        raise ConfigError(f"{wrong} The answers so far are kept")
+    return None
 
 
 def loss_to_detect(config: Config, metric: Scorer, *, least_counts: bool = False) -> float:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,10 @@ from bisect_ai.attribution.questions.audit import AuditSearch
 from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
-from bisect_ai.attribution.stats.smallest_loss import FIRST, is_open, objection, relative, relative_note
-from bisect_ai.errors import ConfigError, TargetFailure
+from bisect_ai.attribution.stats.smallest_loss import FIRST, relative_note
+from bisect_ai.errors import TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account, CapReached
 from bisect_ai.provider.rate_limit import MOST_GROWTH
-from bisect_ai.provider.redaction import line_of
 from bisect_ai.provider.retry import CallFailed
 from bisect_ai.provider.watchdog import over_by
 from bisect_ai.replay.engine import Engine
@@ -31,19 +30,22 @@ from bisect_ai.replay.executors import local_hands, patience_of
 from bisect_ai.replay.interrupts import Stop
 from bisect_ai.replay.job_queue import Hands
 from bisect_ai.runs.drilling import Drilling
+from bisect_ai.runs.judging import rehearse
 from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, Progress, Watch, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
-from bisect_ai.runs.prepared import Axes, Digests, Prepared
+from bisect_ai.runs.prepared import Axes, Digests, Prepared, tolerance_by
 from bisect_ai.runs.question import Finding
 from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of, paid_in_all
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
 from bisect_ai.runs.trial_window import Kind, Pace, TrialWindow, pace_of
-from bisect_ai.runs.trials import SCORER_FAILURES, Replay
-from bisect_ai.scoring.scorer_charges import NOT_ASKED, Loop, Purse
+from bisect_ai.runs.trials import SCORER_FAILURES, Replay, TrialRound
+from bisect_ai.scoring.scorer_charges import Loop, Purse
 from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.target import metered
+
+AHEAD_FROM = 4  # times as many calls are in the budget as were made, at least, where the drill-down begins ahead
 
 
 class Study:
@@ -87,6 +89,8 @@ class Study:
         self._knows_tolerance = False
         # What was about to be asked when good and bad alone seemed to settle it.
         self._put_off: Sequence[Trial] = ()
+        # The axes that were named when the drill-down last began ahead.
+        self._foreseen: frozenset[int] = frozenset()
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again. What the target runs is ended."""
@@ -124,23 +128,28 @@ class Study:
         search = question.search(self._prepared.problem, design)
         pace = self._pace("rounds" if not question.bisects else "adaptive" if design == "adaptive" else "fixed")
         with self._engine() as engine, self._stop.gently(engine.stop):
-            self._converse(search, engine, pace)
+            under_way: TrialWindow[TrialRound] = TrialWindow(partial(self._replay.finish, engine=engine), pace)
+            self._converse(search, engine, under_way, width=pace.width)
             stopped = self._account.stopped
             if question.bisects:
-                return self._with_what_surrounds(search, engine, pace, stopped)
+                return self._with_what_surrounds(search, engine, under_way, pace, stopped)
         finding = search.finding() if isinstance(search, AuditSearch | VerifySearch | DriftSearch) else None
         return self._outcomes(search.result(), Environment(), None, stopped=stopped, finding=finding)
 
-    def _with_what_surrounds(self, search: Search, engine: Engine, pace: Pace, stopped: str | None) -> Outcomes:
+    def _with_what_surrounds(
+        self, search: Search, engine: Engine, under_way: TrialWindow[TrialRound], pace: Pace, stopped: str | None
+    ) -> Outcomes:
         """The outcomes of a bisection: what moved besides the release, what the tape lacks, what is inside the guilty axes."""
         found = search.result()
         self._look_further(found, engine, width=pace.most(0))
         if self._put_off and self._look_around(found).kind is None:  # more queries did not bear out what stopped it
-            self._converse(search, engine, pace)
+            self._converse(search, engine, under_way, width=pace.width)
             stopped, found = stopped or self._account.stopped, search.result()
         self._look_at_tape(engine, found)
         environment = self._look_around(found)
-        drill = self._drill(found, environment, engine)
+        drill = self._drill(found, environment, engine, under_way)
+        while under_way:
+            under_way.tell_next()
         return self._outcomes(found, environment, drill, stopped=stopped)
 
     def _pace(self, kind: Kind) -> Pace:
@@ -176,20 +185,9 @@ class Study:
 
     def _rehearse(self) -> None:
         """Raises `TargetFailure` before the target is paid when nobody gives the scores that are asked for; only a new run asks."""
-        if self._store.spending(self._run).trials or self._prepared.config.keep_going:
-            return
-        for name, desk in self._replay.desks.items():
-            try:
-                why = desk.rehearse()
-            except TargetFailure as failure:
-                why = str(failure)
-            if why is None or self._account.is_closed():  # a cap is no failure
-                continue
-            if name == self._prepared.metric.name or not why.startswith(NOT_ASKED):
-                cost = f"the target was not asked, and the scorer cost {self._store.spending(self._run).usd:g} USD"
-                advice = "mend the scorer and run the same command again, or insist with --keep-going"
-                told = line_of(why.removeprefix(f"{NOT_ASKED}, unjudged: "))
-                raise TargetFailure(f"the scorer {name} cannot be asked: {told}; {cost}: {advice}")
+        if not self._store.spending(self._run).trials and not self._prepared.config.keep_going:
+            name = self._prepared.metric.name
+            rehearse(self._replay.desks, name, self._account, spent=lambda: self._store.spending(self._run).usd)
 
     def _embed_corpora(self) -> None:
         """Raises `TargetFailure` before a question is asked when the documents of a release cannot be embedded."""
@@ -262,20 +260,22 @@ class Study:
         remarks = getattr(self._prepared.target, "remarks", ())
         return [*self._warnings, *lines, *remarks, *self._ledger.told(), *([killed.told()] if killed.calls else [])]
 
-    def _converse(self, search: Search, engine: Engine, pace: Pace) -> None:
-        """Ask and tell, always in one order: a resumed run decides alike."""
-        ground = self._prepared.question.ground or self._axes
-        begin = partial(self._replay.begin, ground=ground, engine=engine)
-        over, under_way = False, TrialWindow(begin, partial(self._replay.finish, engine=engine), pace)
+    def _converse(self, search: Search, engine: Engine, under_way: TrialWindow[TrialRound], *, width: int) -> None:
+        """Ask and tell, always in one order: a resumed run decides alike. Workers that would wait go ahead with the drill-down."""
+        ground, over = self._prepared.question.ground or self._axes, False
         while True:
             over = over or self._is_over(engine)
-            trials = self._next(search, pace) if under_way.has_room and not over else ()
+            decided = search.decided if isinstance(search, CoupledSearch) else 0
+            trials = (self._put_off or search.ask(width)) if under_way.has_room(search.tell, decided) and not over else ()
             if trials and self._stop_early(search, trials):
                 over, self._put_off = True, trials
             elif trials:
-                under_way.begin(trials)
-            elif under_way:
-                search.tell(under_way.next_outcomes())
+                self._put_off = ()
+                under_way.add(len(trials), self._replay.begin(trials, ground, engine), search.tell)
+            elif not over and self._drills_ahead(search, engine, under_way, width=width):
+                continue
+            elif under_way.awaits(search.tell):
+                under_way.tell_next()
                 self._set_tolerance(search, fewest=FIRST)
                 if self._watch:
                     self._watch(self._progress(search.belief()))
@@ -283,11 +283,24 @@ class Study:
                 self._set_tolerance(search, fewest=2)
                 return
 
+    def _drills_ahead(self, search: Search, engine: Engine, under_way: TrialWindow[TrialRound], *, width: int) -> bool:
+        """Begin trials of the drill-down while the search measures axes whose names probably stay; False when there are none.
+
+        They are few and come out of calls that the search will hardly need: no more than a quarter of the budget is spent by then.
+        """
+        if not isinstance(search, CoupledSearch) or AHEAD_FROM * self._ledger.trials > self._prepared.config.budget.calls:
+            return False
+        if search.foreseen and search.foreseen != self._foreseen:
+            self._foreseen = search.foreseen
+            found = search.result()
+            if self._drills(found, self._look_around(found)):
+                self._drilling.begin_ahead(found)
+        return self._drilling.ask_ahead(engine, under_way, width=width)
+
     def _set_tolerance(self, search: Search, *, fewest: int) -> None:
         """Once, when the good release has given so many scores: the tolerance of an open scale that nobody set one for.
 
-        A resumed run hears of the same answers in the same order, so it comes to the same. Raises `ConfigError` when the tolerance
-        that was set is as large as a scale on which all scores lie.
+        A resumed run hears of the same answers in the same order, so it comes to the same.
         """
         prepared, metric = self._prepared, self._prepared.metric
         if self._knows_tolerance or metric.bounded is not None:
@@ -296,23 +309,12 @@ class Study:
         if len(scores) < fewest:
             return
         self._knows_tolerance = True
-        unit = metric.own_unit
-        tolerance = prepared.config.tolerance
-        if "tolerance" in prepared.config.model_fields_set:
-            wrong = None if is_open(scores, unit) else objection(tolerance, metric.name, lowest=0, highest=1, seen=True)
-            if wrong is not None:
-                raise ConfigError(f"{wrong} The answers so far are kept")
-        elif is_open(scores, unit) and isinstance(search, CoupledSearch):
-            found = relative(scores)
+        found = tolerance_by(scores, prepared.config, metric)
+        if found is not None and isinstance(search, CoupledSearch):
             config = prepared.config.model_copy(update={"tolerance": found})
-            self._prepared = replace(prepared, config=config, declared_tolerance=tolerance)
-            self._warnings.append(relative_note(found, unit))
+            self._prepared = replace(prepared, config=config, declared_tolerance=prepared.config.tolerance)
+            self._warnings.append(relative_note(found, metric.own_unit))
             search.set_tolerance(found)
-
-    def _next(self, search: Search, pace: Pace) -> Sequence[Trial]:
-        """The trials that were put off, if any, else the next."""
-        put_off, self._put_off = self._put_off, ()
-        return put_off or search.ask(pace.width)
 
     def _is_over(self, engine: Engine) -> bool:
         return self._is_cut_off(engine) or self._is_off_tape or self._is_silent
@@ -349,17 +351,27 @@ class Study:
         tape = tape_of(self._ledger.observations, self._prepared.problem.k, chosen=found.chosen)
         return is_held(found, tape, self._prepared.axes)
 
-    def _drill(self, found: Attribution, environment: Environment, engine: Engine) -> Drilled | None:
+    def _drills(self, found: Attribution, environment: Environment) -> bool:
+        """Whether what is inside the guilty axes is looked for."""
+        return self._prepared.drills and environment.kind is None and not self._is_doubtful(found)
+
+    def _drill(
+        self, found: Attribution, environment: Environment, engine: Engine, under_way: TrialWindow[TrialRound]
+    ) -> Drilled | None:
         """What is inside the guilty axes, in what is left of the budget."""
-        if not self._prepared.drills or environment.kind is not None or self._is_doubtful(found):
+        if not self._drills(found, environment):
             return None
-        drilling = Drilling(self._prepared, self._replay, self._ledger, self._digests)
 
         def watch(belief: Belief) -> None:
             if self._watch:
                 self._watch(self._progress(belief))
 
-        return drilling.run(found, engine, pace=self._pace("adaptive"), stopped=lambda: self._is_over(engine), watch=watch)
+        width = self._pace("adaptive").width
+        return self._drilling.run(found, engine, under_way, width=width, stopped=lambda: self._is_over(engine), watch=watch)
+
+    @cached_property
+    def _drilling(self) -> Drilling:
+        return Drilling(self._prepared, self._replay, self._ledger, self._digests)
 
     def _stop_early(self, search: Search, trials: Sequence[Trial]) -> bool:
         """Whether good and bad alone settle it, looked at once: before the first trial of an inner cell."""

@@ -2,6 +2,10 @@
 
 **No barriers.** A round is begun while earlier ones are under way, so that no worker idles while the slowest answer of one comes in.
 
+**What is decided waits for nobody.** A search that has decided on more trials than may be under way is asked for these all the same.
+Two searches may be under way together: the drill-down looks for suspects while the axes are still measured. Each hears of its own
+trials only, and neither takes the other's room.
+
 **What is asked depends on no clock.** Whether there is room for a round is a count of trials asked for and told, and outcomes are
 told in the order of asking, whichever came in first. So when a search is asked for its next trials it has heard of all but the last
 few that it asked for, and which these are is that count: a resumed run, a slower provider and a replay from the store ask for the
@@ -22,9 +26,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
-from bisect_ai.attribution.problem import Outcome, Trial
+from bisect_ai.attribution.problem import Outcome
 
 Begun = TypeVar("Begun")
+Hear = Callable[[list[Outcome]], None]
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,14 @@ LOOKS = 12
 NARROW = 16
 # Trials that such a search is asked for at once, the most: with 16 it hears later of the first, and 64 workers pay 3 % more.
 STEP = 8
-# Trials under way that keep up to so many workers busy while the slowest come in.
+# Trials under way of workers that have two each; more workers have `EACH`, so that few wait while the slowest come in.
 SPARE = 32
-WIDE = 64  # see `pace_of`
+EACH = 1.5
+WIDE = 96  # see `pace_of`
 # More than `WIDE` are under way only where that is less than this part of what was paid for already.
 PART = 16
+# Times as many are under way where it is decided already what they are: that costs no trial.
+AHEAD = 2
 
 
 Kind = Literal["fixed", "adaptive", "rounds"]
@@ -70,40 +78,41 @@ def pace_of(design: Kind, concurrency: int, *, budget: int, growth: float = 1.0)
     if design == "rounds":
         width = min(4 * workers, fewest_looks)
         return Pace(width, lambda _: width)
-    most, soon = min(max(workers, min(2 * workers, SPARE)), fewest_looks), min(WIDE, max(concurrency, SPARE))
+    most, soon = (max(round(EACH * n), min(2 * n, SPARE)) for n in (workers, concurrency))
+    most, soon = min(most, fewest_looks), min(WIDE, soon)
     return Pace(min(STEP, (most + 1) // 2), lambda asked: min(most, max(soon, asked // PART)))
 
 
 class TrialWindow(Generic[Begun]):
-    """The trials under way on one ground, never more than the pace allows.
+    """The trials under way; of each search no more than the pace allows.
 
-    `begin` starts trials, and `finish` waits for what it gave, in the order of the trials; None is one that was stopped before.
+    `finish` waits for what was begun together, in the order of the trials; None is one that was stopped before.
     """
 
-    def __init__(
-        self, begin: Callable[[Sequence[Trial]], Begun], finish: Callable[[Begun], Sequence[Outcome | None]], pace: Pace
-    ) -> None:
-        self._begin, self._finish, self._pace = begin, finish, pace
-        self._begun: deque[tuple[int, Begun]] = deque()
-        self._asked, self._under_way = 0, 0
+    def __init__(self, finish: Callable[[Begun], Sequence[Outcome | None]], pace: Pace) -> None:
+        self._finish, self._pace = finish, pace
+        self._begun: deque[tuple[int, Begun, Hear]] = deque()
+        self._asked = 0
 
     def __bool__(self) -> bool:
         """Whether anything is under way."""
         return bool(self._begun)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether as many trials as are asked for at once may begin."""
-        return self._under_way + self._pace.width <= self._pace.most(self._asked)
+    def awaits(self, hear: Hear) -> int:
+        """How many trials are under way that will be told so."""
+        return sum(count for count, _, own in self._begun if own == hear)
 
-    def begin(self, trials: Sequence[Trial]) -> None:
-        """Start trials; they are told after all that began before."""
-        self._begun.append((len(trials), self._begin(trials)))
-        self._under_way += len(trials)
-        self._asked += len(trials)
+    def has_room(self, hear: Hear, decided: int = 0) -> bool:
+        """Whether as many trials as are asked for at once may begin; `decided`: trials that no outcome to come can change."""
+        most = self._pace.most(self._asked)
+        return self.awaits(hear) + self._pace.width <= (AHEAD * most if decided else most)
 
-    def next_outcomes(self) -> list[Outcome]:
-        """What came of the trials that began first, once all of them are in; without those that were stopped before they came in."""
-        count, begun = self._begun.popleft()
-        self._under_way -= count
-        return [o for o in self._finish(begun) if o is not None]
+    def add(self, count: int, begun: Begun, hear: Hear) -> None:
+        """So many trials were begun; they are told after all that began before."""
+        self._begun.append((count, begun, hear))
+        self._asked += count
+
+    def tell_next(self) -> None:
+        """Tell what came of the trials that began first, once all of them are in; without those that were stopped before."""
+        _, begun, hear = self._begun.popleft()
+        hear([o for o in self._finish(begun) if o is not None])

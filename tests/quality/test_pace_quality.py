@@ -62,12 +62,12 @@ def solved(
     replay = VirtualReplay(population, latency, workers=workers, seed=seed)
     search = NetSearch(Problem(tuple(f"axis{i}" for i in range(4)), QUERIES, BUDGET, seed=seed, population=QUERIES))
     pace = pace_of("adaptive", workers, budget=BUDGET)
-    under_way = TrialWindow(replay.begin, replay.finish, pace)
+    under_way = TrialWindow(replay.finish, pace)
     while True:
-        if under_way.has_room and (trials := search.ask(pace.width)):
-            under_way.begin(trials)
+        if under_way.has_room(search.tell, search.decided) and (trials := search.ask(pace.width)):
+            under_way.add(len(trials), replay.begin(trials), search.tell)
         elif under_way:
-            search.tell(under_way.next_outcomes())
+            under_way.tell_next()
         else:
             return replay, search
 

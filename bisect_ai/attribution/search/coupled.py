@@ -120,6 +120,16 @@ class CoupledSearch:
         self._search.set_tolerance(tolerance)  # type: ignore[attr-defined]  # every design has it
 
     @property
+    def foreseen(self) -> frozenset[int]:
+        """The units that are named already where the search of now probably only measures from here on; none before."""
+        return getattr(self._search, "foreseen", frozenset())
+
+    @property
+    def decided(self) -> int:
+        """Trials that the search of now has decided on and not asked for yet."""
+        return getattr(self._search, "decided", 0)
+
+    @property
     def named_at(self) -> int | None:
         """Trials asked for when the first axis was named."""
         return getattr(self._search, "named_at", None)

@@ -47,8 +47,9 @@ MOST_CONFLICTS = 40  # each is found by bisection (`Probe`): chosen so that they
 class DrillSearch:
     """`ask` and `tell` until `ask` has nothing more; then `result`."""
 
-    def __init__(self, problem: DrillProblem) -> None:
-        self._problem = problem
+    def __init__(self, problem: DrillProblem, *, proves: bool = True) -> None:
+        """`proves`: whether suspects are put to the proof once they are found, or only after `go_on`."""
+        self._problem, self._proves = problem, proves
         self._rng = np.random.default_rng([problem.seed, 6])
         self._units = Units(problem.changes, problem.needs)
         self._stock = Stock(problem)
@@ -74,6 +75,11 @@ class DrillSearch:
         self._spent += len(trials)
         return trials
 
+    @property
+    def decided(self) -> int:
+        """Trials that were decided on and not asked for yet."""
+        return 0 if self._proof is None else self._proof.decided
+
     def tell(self, outcomes: Sequence[DrillOutcome]) -> None:
         """What came back for trials that were asked for."""
         for o in outcomes:
@@ -85,6 +91,11 @@ class DrillSearch:
         if self._proof is not None:
             self._proof.tell(outcomes)
         self._learn()
+
+    def go_on(self, problem: DrillProblem) -> None:
+        """Put the suspects to the proof, with what is known of the same changes by now; until then they are only looked for."""
+        self._problem, self._proves = problem, True
+        self._stock.keep_untouched(problem.fresh)
 
     def result(self) -> DrillResult:
         """What the evidence so far says."""
@@ -114,6 +125,8 @@ class DrillSearch:
                 if trials or self._suspects.waiting:
                     return trials
                 suspects = self._suspects.found()
+            if not self._proves:
+                return []
             if not suspects:
                 self._settled = self._why_none()
                 return []

@@ -256,6 +256,11 @@ class Proof:
         self._rows = max([self._rows, *(t.query + 1 for t in trials.values())])
         return list(trials)
 
+    @property
+    def decided(self) -> int:
+        """Trials that were decided on and not asked for yet."""
+        return self._search.decided
+
     def tell(self, outcomes: Sequence[DrillOutcome]) -> None:
         """What came back for trials that were asked for."""
         heard = [(self._out.pop(o.trial), o) for o in outcomes if o.trial in self._out]

@@ -30,22 +30,29 @@ planned look that an axis will probably be named at (`NetTests.awaits_look`); lo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Problem, Trial, bits
-from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, MOST_UNCLEAR, OPEN, SURELY
+from bisect_ai.attribution.search.back_sets import BATCH, MEASURED, MOST_UNCLEAR, SURELY
 from bisect_ai.attribution.search.conclude import Evidence, conclude_search
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests, WholeTable
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
-from bisect_ai.attribution.search.standing import CLEAR, KNOWN, NOTHING_ELSE, SEEN, START, Standing, running_estimate
+from bisect_ai.attribution.search.standing import (
+    CLEAR,
+    KNOWN,
+    NOBODY_ELSE,
+    NOTHING_ELSE,
+    SEEN,
+    START,
+    Standing,
+    running_estimate,
+)
 from bisect_ai.attribution.stats.sequential import ErrorBudget, LossBelow
 
-NOBODY_ELSE = 2.0  # as NOTHING_ELSE, where no other axis looks as if it were one
-OPEN_IN_TABLE = 0.2  # as OPEN, where the whole table can be had
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
 ACQUAINTED = 12, KNOWN  # queries on which every axis is reverted at the end, the fewest and the most
 AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
+AMPLE = 4  # times as many calls are in the budget as were made, at least, where axes are acquainted before all is proved
 KEPT = 100  # calls kept back for measuring a rollback, a twelfth of the budget at most (40 and 60 worse, seeds 30000 to 30039)
 
 
@@ -97,6 +104,17 @@ class NetSearch:
         """The tolerance, where it is known only once the good release has answered."""
         self._rows.set_tolerance(tolerance)
         self._problem = self._rows.problem
+
+    @property
+    def foreseen(self) -> frozenset[int]:
+        """The named axes, where they seem to leave nothing and no other seems to do as much: what is left is to measure them."""
+        named = self.named()
+        return named if self._problem.k > 2 and named and self._standing.seem_all(named) else frozenset()
+
+    @property
+    def decided(self) -> int:
+        """Trials that were decided on and not asked for yet."""
+        return self._rows.queued
 
     @property
     def chosen(self) -> frozenset[tuple[int, int]]:
@@ -166,9 +184,13 @@ class NetSearch:
         return False
 
     def _use_wait(self, tests: Iterable[NetTest]) -> None:
-        """Queue, while a look that will probably name an axis is under way, what is asked before a cause is told in any case."""
-        if self.looks_around:
-            any(self._acquaint(a) for a in sorted(self._strangers - {axis for _, axis in tests}))
+        """Queue, while a look that will probably name an axis is under way, what is asked before a cause is told in any case.
+
+        Not where the budget may end before the causes are known: then calls go to these first.
+        """
+        if self.looks_around and AMPLE * self._rows.spent <= self._problem.budget:
+            for axis in sorted(self._strangers - {axis for _, axis in tests}):
+                self._acquaint(axis)
 
     def _out_of_queries(self) -> bool:
         """What is left to do when no fresh query can be run: wait for what is out, take the last looks, buy the table or end."""
@@ -195,20 +217,13 @@ class NetSearch:
         if self._below.shown:
             self._ended = "no_regression"
             return False
-        if named and self._standing.shows_loss() and loss.n >= START and self._settled_small(named):
+        if named and self._standing.shows_loss() and loss.n >= START and self._standing.settles_small(named):
             self._ended = "cause"
             return False
-        if self._is_futile():
+        if self._standing.is_futile(named):
             self._ended = "futile"
             return False
         return self._run(cells, [("net", a) for a in self._axes]) or self._out_of_queries()
-
-    def _settled_small(self, named: frozenset[int]) -> bool:
-        """Whether the other axis is unlikely to cost a part of the loss that matters, and the rollback is clear."""
-        others = [a for a in self._axes if a not in named]
-        size = OPEN_IN_TABLE * self._loss.value
-        open_axes = [a for a in others if self._tests.mean("net", a).favours_nothing(size) < NOBODY_ELSE]
-        return not open_axes and self._sets.is_settled(named)
 
     # -- the race ----------------------------------------------------------------------------------------------------
     def _plan_race(self) -> bool:
@@ -216,7 +231,7 @@ class NetSearch:
         if self._below.shown:
             self._ended = "no_regression"
             return False
-        if self._is_futile():
+        if self._standing.is_futile(self.named()):
             self._ended = "futile"
             return False
         if self._advice.explore(lambda: self._run({0, full}, kept=self._kept)):
@@ -270,18 +285,15 @@ class NetSearch:
         """Further causes while they are likely, and the rollback until it is measured."""
         if self._rows.filling:
             return True  # what is decided next rests on it
-        full, loss = self._problem.full, self._loss
+        full, size = self._problem.full, self._standing.worth_looking(named)
         short = self._sets.measured(self._sets.smallest(named)) < SURELY
         if short and self._rows.left <= self._kept and self._sets.measure(named):
             return True
-        most = loss.value if loss.z >= CLEAR else loss.value + loss.error  # else what is left is asked of a loss too small
-        whole, brought = self._sets.left(named), self._rows.mean(self._sets.cell(named), full)
-        if min(whole.n, brought.n) >= START:
-            most = min(most, whole.value + brought.value)  # the loss was first seen where many queries broke
-        size = (OPEN_IN_TABLE if self._tests.is_short else OPEN) * max(most, self._problem.tolerance)
+        whole = self._sets.left(named)
         rest = self._standing.rest(named, size)
         likes = not self.looks_around or self._standing.likes_another(named, size)
-        nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > (NOTHING_ELSE if likes else NOBODY_ELSE)
+        enough = NOTHING_ELSE if likes else NOBODY_ELSE
+        nothing_else = rest.n >= START // 2 and rest.favours_nothing(size) > enough
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
         tests = self._standing.partners(named)
@@ -313,9 +325,14 @@ class NetSearch:
         if any(family == "further" for family, _ in tests) and (whole.n < SURELY or whole.z < CLEAR):
             cells |= {0, self._sets.cell(named)}
         if not likely and (not tests or not (nothing_else or whole.z > CLEAR) or backs):
-            cells |= {0, full, self._sets.cell(named), *backs}
+            cells |= {0, full, self._sets.cell(named), *backs, *([self._sets.cell(self._sets.likely(named))] if backs else [])}
         if not tests and (self._sets.measure(named) or self._sets.deepen(named)):
             return True
+        if not nothing_else and rest.n >= START and {0, self._sets.cell(named)} <= cells:
+            by_then = 1 + self._rows.out / len(cells) / rest.n
+            if by_then * rest.favours_nothing(size) > enough:  # what is under way will probably show it
+                self._pattern = None
+                return True
         return self._run(cells, tests, kept=self._kept if tests else 0) or self._out_of_queries()
 
     def _close(self, nothing_else: bool) -> bool:
@@ -357,20 +374,6 @@ class NetSearch:
         done = set(rows.returned(inner).tolist())
         ready = [int(q) for q in rows.ran(outer)[::-1] if int(q) not in done and int(q) >= rows.explored]
         return rows.fill(ready[:BATCH], inner)
-
-    # -- giving up -----------------------------------------------------------------------------------------------------
-    def _is_futile(self) -> bool:
-        """Whether the rest of the budget could hardly settle it: no axis is suspect, and the loss looks small."""
-        loss, p = self._loss, self._problem
-        if self._tests.fits or loss.n < 64 or loss.z > 2 or self._rows.spent < 0.5 * p.budget or self.named():
-            return False
-        most = min(p.queries, loss.n + self._rows.left / 2)
-        if self._rows.left >= 2 * (p.queries - self._rows.asked):
-            return False  # the log ends before the budget does: then the whole of it says what is left
-        error = loss.error * math.sqrt(loss.n / most)
-        if loss.value + 1.3 * error - p.tolerance <= -2.2 * error or loss.value + 1.5 * loss.error >= 2 * error:
-            return False
-        return all(self._tests.mean(n, a).z <= 1.5 for n in self._tests.families for a in self._axes)
 
     # -- what it ends with ---------------------------------------------------------------------------------------------
     def _evidence(self) -> Evidence:

@@ -23,6 +23,9 @@ SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs o
 LEAST_WEIGHT = 0.04  # of alpha: an axis that looks innocent at first can still be proved guilty
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
+FORESEEN = 1.0  # as NOTHING_ELSE, where that only says what may begin meanwhile
+OPEN_IN_TABLE = 0.2  # as OPEN, where the whole table can be had
+NOBODY_ELSE = 2.0  # as NOTHING_ELSE, where no other axis looks as if it were one
 LEFT_OVER = (
     1.0  # standard errors of what named axes leave from which on the other axes are tested (0 to 1 alike, seeds 30000 to 30039)
 )
@@ -75,6 +78,19 @@ class Standing:
         """Whether good and bad hardly differ and no axis stands out: then only these two run until a loss shows."""
         loss = self.loss
         return loss.n >= 2 * START and loss.z < WATCH and all(self.single("reverted", a).z < 1.5 for a in self._axes)
+
+    def is_futile(self, named: frozenset[int]) -> bool:
+        """Whether the rest of the budget could hardly settle it: no axis is suspect, and the loss looks small."""
+        loss, p, rows, tests = self.loss, self._problem, self._rows, self._tests
+        if tests.fits or loss.n < 64 or loss.z > 2 or rows.spent < 0.5 * p.budget or named:
+            return False
+        most = min(p.queries, loss.n + rows.left / 2)
+        if rows.left >= 2 * (p.queries - rows.asked):
+            return False  # the log ends before the budget does: then the whole of it says what is left
+        error = loss.error * math.sqrt(loss.n / most)
+        if loss.value + 1.3 * error - p.tolerance <= -2.2 * error or loss.value + 1.5 * loss.error >= 2 * error:
+            return False
+        return all(tests.mean(n, a).z <= 1.5 for n in tests.families for a in self._axes)
 
     # -- before anything is named ------------------------------------------------------------------------------------
     def single(self, family: str, axis: int) -> Mean:
@@ -145,6 +161,29 @@ class Standing:
         return max((m for a in self._axes if (m := self.single(family, a)).n), key=lambda m: m.value, default=NOTHING)
 
     # -- beside what is named ----------------------------------------------------------------------------------------
+    def settles_small(self, named: frozenset[int]) -> bool:
+        """Of two axes: whether the other is unlikely to cost a part of the loss that matters, and the rollback is clear."""
+        size = OPEN_IN_TABLE * self.loss.value
+        others = (self._tests.mean("net", a) for a in self._axes if a not in named)
+        return all(m.favours_nothing(size) >= NOBODY_ELSE for m in others) and self.sets.is_settled(named)
+
+    def worth_looking(self, named: frozenset[int]) -> float:
+        """What a further cause must cost to be looked for."""
+        loss, whole = self.loss, self.sets.left(named)
+        most = loss.value if loss.z >= CLEAR else loss.value + loss.error  # else what is left is asked of a loss too small
+        brought = self._rows.mean(self.sets.cell(named), self._problem.full)
+        if min(whole.n, brought.n) >= START:
+            most = min(most, whole.value + brought.value)  # the loss was first seen where many queries broke
+        return (OPEN_IN_TABLE if self._tests.is_short else OPEN) * max(most, self._problem.tolerance)
+
+    def seem_all(self, named: frozenset[int]) -> bool:
+        """Whether named axes seem to leave nothing, and no other seems to do as much as one of them: what is left is to measure."""
+        if self.loss.value < self._problem.tolerance or self.partners(named):
+            return False
+        size = self.worth_looking(named)
+        rest = self.rest(named, size)
+        return rest.n >= START // 2 and rest.favours_nothing(size) > FORESEEN
+
     def rest(self, named: frozenset[int], size: float) -> Mean:
         """What is left of the loss when named axes are reverted: of the sets that ran, the one that leaves least."""
         sets = [b for n in range(1, len(named) + 1) for b in itertools.combinations(sorted(named), n)]
