@@ -46,14 +46,15 @@ def solve(
 
 
 def test_names_the_axis_and_measures_its_rollback() -> None:
-    result, asked = solve(breaks(0b0010))
-    assert result.kind == "cause"
-    assert [(c.axes, c.mode) for c in result.causes] == [(("prompt",), "alone")]
-    assert result.rollback is not None
-    assert result.rollback.axes == ("prompt",)
-    kept = [solve(breaks(0b0010), draws=draws)[0].keep for draws in range(1, 11)]
-    assert kept.count(("model", "corpus", "tools")) >= 7
-    assert sum(t.cell == result.rollback.cell for t in asked) >= 10
+    found = [solve(breaks(0b0010), draws=draws) for draws in range(1, 11)]
+    for result, asked in found:
+        assert result.kind == "cause"
+        assert [c.axes for c in result.causes] == [("prompt",)]
+        assert result.rollback is not None
+        assert result.rollback.axes == ("prompt",)
+        assert sum(t.cell == result.rollback.cell for t in asked) >= 10
+    assert [result.causes[0].mode for result, _ in found].count("alone") >= 7
+    assert [result.keep for result, _ in found].count(("model", "corpus", "tools")) >= 6
 
 
 def test_one_of_two_that_is_proved_when_the_budget_ends_is_not_said_to_act_alone() -> None:
