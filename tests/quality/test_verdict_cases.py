@@ -203,3 +203,16 @@ def test_of_two_that_act_together_none_acts_alone_beside_a_larger_cause(needs: b
         assert "memory" in {axis for cause in causes(result) for axis in cause}
         wrong += [seed] * any(c.mode == "alone" and set(c.axes) & {"prompt", "tools"} for c in result.verdict.causes)
     assert not wrong
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_how_axes_act_is_told_where_all_is_measured(seed: int) -> None:
+    """Every query in every combination: that two causes fail some queries both is no reason to settle nothing."""
+
+    def passes(i: int, bad: dict[str, bool]) -> bool:
+        rng = random.Random(repr((i, seed)))
+        model, pair = rng.random() < 0.3, rng.random() < 0.25
+        return not (bad["model"] and model) and not (bad["prompt"] and bad["tools"] and pair)
+
+    result = solve(passes, axes=("model", "prompt", "tools"), queries=120, calls=3000, seed=seed, design="full")
+    assert causes(result) == [("model",), ("prompt", "tools")]

@@ -180,13 +180,13 @@ def _collapsed_contrasts(problem: Problem, table: ScoreTable, guilty: list[int])
 
 
 def _rules_of_guilty(problem: Problem, table: ScoreTable, guilty: list[int]) -> list[Rule]:
-    """How the guilty axes act: groups of them, each in one rule; `unsettled` where two explanations do about as well."""
+    """How the guilty axes act, on any queries like these: groups, each in one rule; `unsettled` where two explain about as well."""
     if any(problem.needs[a] & mask(guilty) for a in guilty if problem.needs):
         return [Rule((a,), "alone", 1.0) for a in guilty]
     rows = _collapsed_contrasts(problem, table, guilty)
     found = [Rule((0,), "alone", 1.0)] if len(guilty) == 1 else None
     if found is None and rows is not None:
-        found = explain(rows @ np.nan_to_num(table.means), table.covariance(rows), queries=len(table.scores))
+        found = explain(rows @ np.nan_to_num(table.means), table.raw_covariance(rows), queries=len(table.scores))
     others = [a for a in range(problem.k) if a not in guilty]
     rules = [
         Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight)

@@ -159,14 +159,14 @@ class ScoreTable:
 
     def covariance(self, contrasts: Floats) -> Floats:
         """(m, m) cluster-robust covariance of m contrasts (rows), finite population correction included."""
-        raw = self._raw_covariance(contrasts)
+        raw = self.raw_covariance(contrasts)
         if not self._sampled:
             return raw
         shrink = np.sqrt(1 - self._sampled * (1 - self._noise_shares(contrasts, np.diag(raw))))
         return np.asarray(raw * np.outer(shrink, shrink))
 
-    def _raw_covariance(self, contrasts: Floats) -> Floats:
-        """(m, m) without the correction; of a large table from the cells' own covariance, unless that would cancel away."""
+    def raw_covariance(self, contrasts: Floats) -> Floats:
+        """(m, m) without the correction: of queries like these; of a large table from the cells' own, unless that would cancel away."""
         groups = len(self.by_cluster)
         scale = groups / max(groups - 1, 1)
         if self._is_large:
