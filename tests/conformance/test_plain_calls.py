@@ -118,6 +118,15 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """litellm imports most of itself at the first call, which on a busy machine takes longer than a call may here."""
+    with pytest.MonkeyPatch.context() as patch, Provider([Say()]) as provider:
+        patch.setenv("OPENAI_API_KEY", "sk-canary")
+        patch.setattr(Completions, "_plain_route", lambda *_: None)
+        asyncio.run(_ask({"model": "openai/gpt-4o", "api_base": f"{provider.host}/v1"}, ASKED, [], RequestTally(), seconds=300))
+
+
 UNREADABLE = ("not JSON",)
 SAID_OTHERWISE = ("503 text", "reset", "half")
 
@@ -165,11 +174,11 @@ def _one_way(model: str, parameters: dict[str, Any], messages: list[Any], tools:
     return Came(sent, reply, failure, outcome, told)
 
 
-async def _ask(asked: dict[str, Any], messages: list[Any], tools: list[Any], tally: RequestTally) -> Any:
-    offered = json.dumps(tools) if tools else ""
+async def _ask(asked: dict[str, Any], messages: list[Any], tools: list[Any], tally: RequestTally, seconds: float = 5) -> Any:
+    offered, until = json.dumps(tools) if tools else "", monotonic() + seconds
     try:
-        completions = Completions(Wire(attempts=1, timeout=5), timeout=5)
-        return await completions.ask(asked, messages, offered, until=monotonic() + 5, tally=tally, account=Account(NO_CAPS))
+        completions = Completions(Wire(attempts=1, timeout=seconds), timeout=seconds)
+        return await completions.ask(asked, messages, offered, until=until, tally=tally, account=Account(NO_CAPS))
     finally:
         await close_connections()
 
