@@ -299,8 +299,6 @@ class Attribution:
     causes: tuple[Cause, ...] = ()
     rollback: Rollback | None = None
     keep: tuple[str, ...] = ()
-    # Beside a cause: axes that are not named and what each costs at most, which decides whether it is kept.
-    limits: tuple[tuple[str, Limit], ...] = ()
     effects: tuple[Effect, ...] = ()
     cells: tuple[CellValue, ...] = ()
     # Inconclusive: sets of axes that may be the cause, with a degree of belief each.
@@ -313,6 +311,8 @@ class Attribution:
     notes: tuple[str, ...] = ()
     # (query, cell) of the trials that were made because the query broke: they say nothing of other queries.
     chosen: frozenset[tuple[int, int]] = frozenset()
+    # Beside a cause: axes that are not named and what each costs at most, which decides whether it is kept.
+    limits: tuple[tuple[str, Limit], ...] = ()
     # Fits the linear model of a fixed design's scores; deferred, because statsmodels takes a second to import.
     regression: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
