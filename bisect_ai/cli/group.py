@@ -25,6 +25,8 @@ INTERRUPTED = 130
 # That the program may take to end once all is written.
 LAST_SECONDS = 3.0
 _OURS = "this is a fault of bisect-ai itself, everything answered so far is kept:"
+# Packages that a user may leave out, by the module that is imported.
+_LEFT_OUT = {name: name for name in ("litellm", "openai", "matplotlib", "statsmodels")} | {"sklearn": "scikit-learn"}
 # What options are called elsewhere, and what they are here.
 _OTHER_NAMES = {
     "--budget": "--max-calls, --max-usd or --max-minutes",
@@ -93,6 +95,9 @@ class _Group(click.Group):
         except Exception as error:  # a fault of ours: Python would end with 1, which here means a regression or a rollback
             if ctx.params.get("debug"):
                 self.show_where()
+            if isinstance(error, ModuleNotFoundError) and (package := _LEFT_OUT.get((error.name or "").partition(".")[0])):
+                needed = f"this needs {package}, which is not installed: pip install {package}"
+                _fail(f"{needed}, and run the same command again; everything answered so far is kept", BisectError.exit_code)
             _fail(f"{_OURS} {type(error).__name__}: {error}; --debug before the command shows where", BisectError.exit_code)
 
     def hold_imports(self) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,17 @@ def incident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(PLANTED / "together", tmp_path / "incident")
     monkeypatch.chdir(tmp_path / "incident")
     return tmp_path / "incident"
+
+
+def test_a_package_that_was_left_out_is_told_with_what_installs_it(incident: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # importing it raises
+    done = invoke("run", "--html", "report.html")
+    assert done.exit_code == BisectError.exit_code
+    assert "this needs matplotlib, which is not installed: pip install matplotlib, and run" in done.stderr
+    monkeypatch.undo()
+    monkeypatch.chdir(incident)
+    assert invoke("run", "--html", "report.html").exit_code == 0
+    assert "<html" in (incident / "report.html").read_text()
 
 
 def test_run_prints_the_verdict_first_and_writes_the_files(incident: Path) -> None:
