@@ -63,10 +63,11 @@ def pace_of(design: Kind, concurrency: int, *, budget: int, growth: float = 1.0)
     """As many trials under way as keep every worker busy while the slowest come in.
 
     A fixed design loses nothing by asking ahead. An adaptive one decides on what it has heard, and what is under way when it decides
-    was paid for in vain: up to 16 workers have a second trial each to go on with, more than 32 none, and a small budget makes it fewer,
-    down to `NARROW`. Planted losses take 3 to 4 % more trials with 64 or 128 at once than with 8 (24 seeds), and the bundled incident
-    9 %. No more than `WIDE` are under way until a thousand trials are paid for; fewer make 64 workers wait too long. Right of 60
-    planted losses by two axes together, 200 calls, no noise: .65 with 64 asked for at once, .97 with 32, 1.00 with 16.
+    was paid for in vain: up to 16 workers have a second trial each to go on with, more half a trial, and a small budget makes it
+    fewer, down to `NARROW`. Planted losses take 6 % more trials with 64 or 128 at once than with 8 (5 families, seeds 700 to 747). No
+    more than `WIDE` are under way until a thousand trials are paid for; with 64 they take 4 % more, and at 64 workers, where half of
+    the trials take twice as long, a tenth more time. Right of 60 planted losses by two axes together, 200 calls, no noise: .65 with 64
+    asked for at once, .97 with 32, 1.00 with 16.
 
     `growth`: times as many workers as there may come to be while a provider allows it. They get work as the run grows, by what was
     asked for and not by what is allowed. As wide as for all of them at once, the bundled incident takes 8 % more calls (5 seeds).
