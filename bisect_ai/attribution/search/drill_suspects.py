@@ -25,8 +25,8 @@ from bisect_ai.attribution.problem import Floats, Ints
 from bisect_ai.attribution.search.drill_problem import DrillProblem, DrillTrial, Units
 
 CHAINS = 8  # queries bisected at the same time, the fewest
-AT_FIRST = 12  # the same until the first changes are found: at least ten are needed
-MORE = 4  # further ones once any mixture ran: some queries end at no change
+AT_FIRST = 16  # the same until the first changes are found: at least ten are needed, and some queries end at no change
+TRIED = 4  # the same where some mixtures were refused and none ran yet
 FEW_PIVOTS = 10  # a cause with a quarter of what breaks has none of them with a chance of 0.75^10 = 0.06
 MANY_PIVOTS = 20  # the same where no few changes hold most of the pivots: shufflers take their part
 CLEAR = 0.8  # part of the pivots on changes with three or more at which few are enough
@@ -89,7 +89,7 @@ class Suspects:
         With 12 at first and 6 then a drill-down takes 4 % fewer trials, and the bundled incident 6 s more of 44 with 64 workers at a
         second a call: who is not sure after the first ones bisects anew, each step after the last one's answer.
         """
-        return max(CHAINS, AT_FIRST + MORE * self._runs - self.pivots.total())
+        return max(CHAINS, AT_FIRST - self.pivots.total()) if self._runs or not self._cannot else TRIED
 
     def _idle(self) -> list[Chain]:
         """The bisections that have no trial under way."""
