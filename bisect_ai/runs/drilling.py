@@ -218,14 +218,14 @@ class _Search:
 
     def _problem(self) -> DrillProblem:
         """What is known by now."""
-        problem, ran = self._prepared.problem, sorted({o.trial.query for o in self._ledger.observations})
+        problem, ran = self._prepared.problem, {o.trial.query for o in self._ledger.observations}
         broke, ground = self._breaking(), self._ground
         return DrillProblem(
             changes=len(ground.parts),
             breaking=tuple(broke),
             budget=self._stage._left + self._told,
-            fresh=tuple(q for q in range(problem.queries) if q not in set(ran)),
-            used=tuple(ran),
+            fresh=tuple(q for q in range(problem.queries) if q not in ran),
+            used=tuple(sorted(ran)),
             needs=ground.needs,
             thresholds=tuple(broke.values()),
             threshold=self._middle(),

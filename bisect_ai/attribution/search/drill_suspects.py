@@ -262,7 +262,8 @@ class Stock:
 
     def keep_untouched(self, fresh: Collection[int]) -> None:
         """Only these have not run otherwise by now."""
-        self.untouched = [q for q in self.untouched if q in set(fresh)]
+        known = set(fresh)
+        self.untouched = [q for q in self.untouched if q in known]
 
     def take(self) -> int | None:
         """The next query to bisect; None when there is none."""
