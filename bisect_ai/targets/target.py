@@ -341,19 +341,31 @@ def address_in_environment(model: str, environment: Mapping[str, str]) -> str | 
 
 
 class Doorbell:
-    """Asks each address once, before the first request to it, whether anybody listens."""
+    """Asks each address once, before the first request to it, whether anybody listens; who comes meanwhile waits for that."""
 
     def __init__(self) -> None:
         self._open: set[str] = set()
+        # Of an event loop and an address: what asks there now.
+        self._asking: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Task[str | None]] = {}
 
     async def ring(self, url: str) -> None:
         """Returns when somebody does, or did once. Raises `TargetFailure`: nobody does, now and half a second later."""
         if url in self._open:
             return
+        asked = asyncio.get_running_loop(), url
+        if asked not in self._asking:
+            self._asking[asked] = asyncio.create_task(self._listens(url))
+            self._asking[asked].add_done_callback(lambda _: self._asking.pop(asked, None))
+        if (why := await asyncio.shield(self._asking[asked])) is not None:
+            raise TargetFailure(why)
+
+    async def _listens(self, url: str) -> str | None:
+        """Why nobody does; None: somebody does."""
+        why = None
         for pause in (_AGAIN_SECONDS, 0.0):
             why = await asyncio.to_thread(unreachable, url)
             if why is None:
                 self._open.add(url)
-                return
+                break
             await asyncio.sleep(pause)
-        raise TargetFailure(why)
+        return why
