@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bisect_ai.report.blocks import UNKNOWN, Scale, count, listed, scale_for
 from bisect_ai.report.measured_values import NetChurn, ReportedEffect, SideEffect, SideMetric
-from bisect_ai.report.phrases import change_name, measured_phrase, share_phrase
+from bisect_ai.report.phrases import change_name, is_inseparable, measured_phrase, share_phrase
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
@@ -46,6 +46,8 @@ def guilty_axes(report: Report, cause: NamedCause, quoting: Quoting) -> list[Axi
 def _axis(inside: DrilledAxis, cause: NamedCause, quoting: Quoting) -> Axis:
     named = tuple(c for c in cause.changes if c.axis == inside.axis)
     name, whole = quoting.name(inside.axis), inside.changes or len(named)
+    if len(named) > 1 and len(named) == whole and all(map(is_inseparable, named)):
+        return Axis(f"{name}: {count(whole, 'change')}, not told apart", named)
     if named:
         return Axis(f"{name}: {count(len(named))} of {count(whole, 'change')} to blame", named)
     reason = quoting.prose(inside.reason)
@@ -76,6 +78,7 @@ def facts(change: NamedChange, quoting: Quoting) -> Iterator[str]:
 def _share(change: NamedChange, quoting: Quoting) -> str:
     others = listed([change_name(o, quoting) for o in change.with_])
     modes = {"together": f", only together with {others}", "either": f"; {others} is enough too"}
+    modes["alone"] = f"; not told apart from {others}, as they only run together"
     modes["unsettled"] = f"; how it acts together with {others} is not settled"
     return share_phrase(change) + (modes.get(change.mode, "") if others else "")
 

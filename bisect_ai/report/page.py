@@ -26,6 +26,7 @@ from bisect_ai.report.measured_values import ReportedCell
 from bisect_ai.report.phrases import (
     candidates_phrase,
     cause_phrase,
+    is_inseparable,
     logged_phrase,
     loss_phrase,
     measured_phrase,
@@ -254,6 +255,8 @@ def _others(change: NamedChange) -> str:
     names = [one_line(f"{other.axis} {other.path}") for other in change.with_]
     if not names:
         return ""
+    if is_inseparable(change):
+        return f"not told apart from {listed(names)}, as they only run together"
     if change.mode == "unsettled":
         return f"how it acts together with {listed(names)} is not settled"
     return (

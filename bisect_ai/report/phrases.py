@@ -59,6 +59,11 @@ def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
     return quoting.name(axis) if axis == path else f"{quoting.name(axis)} {quoting.name(path)}"
 
 
+def is_inseparable(change: NamedChange) -> bool:
+    """Whether others are named with it only because no part of them runs without the rest."""
+    return change.mode == "alone" and bool(change.with_)
+
+
 def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = True) -> str:
     """A cause: "prompt alone", "prompt and tools together", "prompt and tools, either of which is enough", or that it is unsettled.
 

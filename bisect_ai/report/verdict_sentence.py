@@ -22,6 +22,7 @@ from bisect_ai.report.phrases import (
     change_name,
     failing_phrase,
     is_cut_short,
+    is_inseparable,
     logged_phrase,
     loss_phrase,
     open_axes,
@@ -152,7 +153,8 @@ def _down_to(report: Report, quoting: Quoting) -> str:
     if drill.kind == "found" and named:
         shown = [change_name(c, quoting) for c in named[:3]]
         more = [f"{len(named) - 3} more"] if len(named) > 3 else []
-        return f"Down to the change: {listed([*shown, *more])}."
+        joined = ", which only run together" if len(named) > 1 and all(map(is_inseparable, named)) else ""
+        return f"Down to the change{'s' if len(named) > 1 else ''}: {listed([*shown, *more])}{joined}."
     if drill.kind == "no_single_change":
         axes = listed([quoting.name(axis) for cause in causes for axis in cause.axes])
         return f"No single change inside {axes} is to blame."

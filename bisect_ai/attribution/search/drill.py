@@ -100,9 +100,13 @@ class DrillSearch:
     def result(self) -> DrillResult:
         """What the evidence so far says."""
         if self._units.count == 1:
-            only = Estimate(1.0, None, 0, "the only change in the guilty axes")
-            cause = DrillCause(tuple(range(self._problem.changes)), "alone", only, 0.0, self._problem.breaking[:3])
-            return DrillResult("found", (cause,), "the guilty axes have this change only", self._spent)
+            alone = self._problem.changes == 1
+            method = "the only change in the guilty axes" if alone else "all changes of the guilty axes, not told apart"
+            reason = "the guilty axes have this change only" if alone else "no part of these changes runs without the others"
+            cause = DrillCause(
+                tuple(range(self._problem.changes)), "alone", Estimate(1.0, None, 0, method), 0.0, self._problem.breaking[:3]
+            )
+            return DrillResult("found", (cause,), reason, self._spent)
         if self._settled:
             kind, reason = REASONS[self._settled]
             return DrillResult(kind, (), reason, self._spent)  # type: ignore[arg-type]  # one of the three
