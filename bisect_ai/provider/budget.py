@@ -114,6 +114,12 @@ class Trip:
         self._sent = (self._sent or 0) + requests
 
 
+def nothing_sent() -> None:
+    """Said by a target before it asks anybody: a trial that ends before its first request (`Trip.sent`) has made no call."""
+    if (counted := trip.get()) is not None:
+        counted.sent(0)
+
+
 class CapReached(BisectError):
     """A call was not made, because it could have crossed a cap; everything that was answered is kept.
 

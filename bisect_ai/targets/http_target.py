@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from bisect_ai.canonical import BadRecord, digest, parse_json, plain, text_or_json
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
-from bisect_ai.provider.budget import Account, Amount
+from bisect_ai.provider.budget import Account, Amount, nothing_sent
 from bisect_ai.provider.rate_limit import STARTING_CONCURRENCY
 from bisect_ai.provider.redaction import describe, keep_secret, line_of, redact
 from bisect_ai.provider.retry import CallFailed, ModelRequest, RequestTally, Route, Wire
@@ -101,6 +101,7 @@ class HttpTarget:
 
     async def __call__(self, query: Query, release: Mapping[str, Any], repeat: int) -> Answer:
         """The service's answer to `query` by `release`. Raises `Infeasible` when it says that it cannot run the combination."""
+        nothing_sent()
         body = json.dumps(self._request(query, release, repeat), ensure_ascii=True, allow_nan=False).encode("ascii")
         await self._doorbell.ring(self._url)
         started, tally = time.monotonic(), RequestTally()

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bisect_ai.errors import ConfigError, Infeasible, TargetFailure
-from bisect_ai.provider.budget import CapReached, trip
+from bisect_ai.provider.budget import CapReached, nothing_sent, trip
 from bisect_ai.provider.redaction import line_of
 from bisect_ai.queries.unpack import try_lock
 from bisect_ai.targets.answer import Answer
@@ -138,10 +138,15 @@ class Cell:
     failure: str | None = None
     users: int = 0
 
-    def check(self) -> None:
-        """Raises `Infeasible` for a combination that is known not to run, `TargetFailure` for one of the two releases."""
+    def check(self, *, asked: bool = False) -> None:
+        """Raises `Infeasible` for a combination that is known not to run, `TargetFailure` for one of the two releases.
+
+        It has made no call then, unless its program was `asked` to find that out.
+        """
         if self.failure is None:
             return
+        if not asked:
+            nothing_sent()
         if self.side is not None:
             raise TargetFailure(f"the program of the {self.side} release does not run: {self.failure}; mend it, run again")
         raise Infeasible(self.failure)
@@ -159,7 +164,7 @@ class Cell:
                 return Answer(error=f"the program ended: {first}", outcome="error")
             ended = first
         with self.guard:
-            self.check()
+            self.check(asked=True)
             if not _may_start_again():
                 return Answer(error=f"the program ended, and no call is left to start it once more: {ended}", outcome="error")
             try:
@@ -168,7 +173,7 @@ class Cell:
                 if self.has_answered:
                     return Answer(error=f"the program ended: {second}", outcome="error")
                 self.failure = line_of(f"its program ended before its first answer: {second}")
-                self.check()
+                self.check(asked=True)
                 raise AssertionError("checked") from second
 
     def _noted(self, answer: Answer) -> Answer:

@@ -225,6 +225,57 @@ def test_calls_share_a_connection_and_no_cookie() -> None:
     assert not any(b"cookie" in head for head in service.heads)
 
 
+def test_calls_that_begin_together_look_once_whether_the_service_is_there() -> None:
+    service = Keeping(most=100)
+
+    async def together() -> list[Answer]:
+        server = await asyncio.start_server(service.connected, "127.0.0.1", 0)
+        async with server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+            target = HttpTarget({"kind": "http", "url": url, "timeout": 5}, good=GOOD, bad=BAD)
+            queries = (Query({"id": f"q{i}", "input": "hi"}) for i in range(20))
+            try:
+                return await asyncio.gather(*(target(query, BAD, 0) for query in queries))
+            finally:
+                await close_connections()
+
+    answers = asyncio.run(together())
+    assert [answer.text for answer in answers] == ["Hello."] * 20
+    assert service.connections <= 1 + 20
+
+
+def test_where_nobody_listens_all_calls_that_begin_together_are_told() -> None:
+    target = HttpTarget({"kind": "http", "url": "http://127.0.0.1:9/x"}, good=GOOD, bad=BAD)
+
+    async def together() -> list[Answer | BaseException]:
+        queries = (Query({"id": f"q{i}", "input": "hi"}) for i in range(20))
+        return await asyncio.gather(*(target(query, BAD, 0) for query in queries), return_exceptions=True)
+
+    began = time.monotonic()
+    told = asyncio.run(together())
+    assert {type(each) for each in told} == {TargetFailure} and time.monotonic() - began < 5
+
+
+def test_parts_of_an_axis_that_flags_cannot_name_cost_no_call() -> None:
+    def service(request: Request) -> Say:
+        wrong = request.body["axes"]["retriever"] == "bad" and int(request.body["query"]["id"][1:]) % 3 == 0
+        return Say(body={"text": "no" if wrong else "yes"})
+
+    with Provider(service) as provider:
+        result = bisect_ai.run(
+            good={"prompt": "a", "retriever": {"k": 6, "chunk": 900}},
+            bad={"prompt": "b", "retriever": {"k": 3, "chunk": 400}},
+            queries=[{"id": f"q{i}", "input": f"hello {i}", "reference": "yes"} for i in range(120)],
+            target={"kind": "http", "url": f"{provider.host}/answer"},
+            scorers=[{"kind": "exact", "name": "correct"}],
+            budget={"calls": 1000},
+        )
+        assert result.usage.calls == len(provider.requests)
+    assert tuple(result.verdict.causes[0].axes) == ("retriever",)
+    assert "Down to the changes: retriever k and retriever chunk, which only run together." in result.verdict.sentence
+    assert "no part of these changes runs without the others" in " ".join(result.to_markdown().split())
+
+
 def test_a_connection_that_the_service_closes_costs_at_most_an_attempt() -> None:
     service = Keeping(most=2)
     answers = asyncio.run(service.asked(6))
