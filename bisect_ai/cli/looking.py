@@ -147,6 +147,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
             say(one_line(redact(line)))
         if first.failure is not None:
             raise TargetFailure(first.failure)
+    say("next: `bisect-ai plan` says what a run would cost and could see; `bisect-ai run` gives the verdict")
 
 
 @main.command(short_help="Show a stored run's report again.")

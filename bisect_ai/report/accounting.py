@@ -93,7 +93,7 @@ def _provider_phrase(provider: ProviderBlock) -> str:
     if faults:
         parts.append(f"{count(provider.requests, 'request')}, of which failed: {_tallied(faults)}")
     if provider.waited_s >= 1:
-        parts.append(f"trials waited {duration(provider.waited_s)} in all for limits and outages")
+        parts.append(f"trials waited {duration(provider.waited_s)} in all to be sent (slow start, limits, outages)")
     if outcomes:
         parts.append(f"answers that are not whole: {_tallied(outcomes)}")
     return "; ".join(parts)

@@ -212,7 +212,8 @@ def check_comparable(metric: Scorer, sample: Sample) -> None:
         there = ", ".join(sorted({name for query in sample.queries for name in query}))
         raise ConfigError(
             f"the metric {metric.name!r} compares answers with the column {column!r}, which no sampled query has; name another with "
-            f"`expected`, or map it with log.columns; the log has {there}"
+            f"`expected`, or map it with log.columns; for a text that is the same for all queries use kind regex with `pattern`; the "
+            f"log has {there}"
         )
 
 
