@@ -12,6 +12,7 @@ A change's provenance: `owner`, `author`, `at`, `why`, `source` as the block has
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class Tracer:
         if source.whole and keys:
             path, keys = path / str(keys[0]), keys[1:]
         try:
-            where = {"file": _told_from(self._bad.source.resolve().parent, path.resolve())}
+            where = {"file": _told_from(self._folder(self._bad.source), path.resolve())}
             if keys:
                 lines = lines_of(path.read_text(encoding="utf-8"), keys)
                 return where if lines is None else {**where, "line": lines[0]}
@@ -166,6 +167,13 @@ class Tracer:
             return {}
         is_line = place.first is not None and not source.is_parsed
         return {**where, "line": place.first} if is_line else where
+
+    def _folder(self, bad: Path) -> Path:
+        """The folder that files are told from: the bad release file's, or one above where both releases have files of one name."""
+        folder = bad.resolve().parent
+        if self._good.source is None or self._good.source.name != bad.name or self._good.source.resolve().parent == folder:
+            return folder
+        return Path(os.path.commonpath([folder, self._good.source.resolve().parent]))
 
     # -- where it is -------------------------------------------------------------------------------------------------
     def _spot(self, change: Change, block: Mapping[str, Any]) -> BlamedLines:

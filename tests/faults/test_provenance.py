@@ -159,6 +159,15 @@ def test_a_file_beside_the_folder_of_the_release_file_is_named_from_the_folder_a
     assert (only["file"], only["line"]) == (told.replace("b.md", "bad.md"), 2)
 
 
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    for side, k in (("v1", 6), ("v2", 3)):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "release.yaml").write_text(f"release: {side}\naxes:\n  retriever: {{k: {k}}}\n")
+    good, bad = (load_release(tmp_path / side / "release.yaml") for side in ("v1", "v2"))
+    (known,) = whose(good, bad).values()
+    assert (known["file"], known["line"]) == ("v2/release.yaml", 3)
+
+
 def test_a_file_beside_the_folder_of_the_release_file_is_blamed(project: Path) -> None:
     for side, text in (("good", "one\ntwo\n"), ("bad", "one\nthree\n")):
         release = f"axes: {{prompt: {{file: ../prompts/{side}.md}}}}\n"
