@@ -138,7 +138,7 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
     wrong = sum(each.is_fatal for each in found)
     if wrong:
         raise BisectError(f"{wrong} of these would stop a run, or make it be for nothing")
-    say("nothing is wrong that can be seen without a call")
+    say("nothing is wrong that can be seen without a call; next: bisect-ai plan, which spends nothing, then bisect-ai run")
     if not is_free:
         from bisect_ai.facts.run_facts import ask_first
 
@@ -147,7 +147,6 @@ def check(config: Path, is_free: bool, **options: Any) -> None:
             say(one_line(redact(line)))
         if first.failure is not None:
             raise TargetFailure(first.failure)
-    say("next: `bisect-ai plan` says what a run would cost and could see; `bisect-ai run` gives the verdict")
 
 
 @main.command(short_help="Show a stored run's report again.")
