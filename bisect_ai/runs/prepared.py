@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bisect_ai.attribution.problem import Floats, Problem, cluster_numbers, names_of
-from bisect_ai.attribution.stats.smallest_loss import is_open, objection, relative
+from bisect_ai.attribution.stats.smallest_loss import is_open, objection, relative, relative_note, too_fine
 from bisect_ai.canonical import digest
 from bisect_ai.config import Config
 from bisect_ai.errors import ConfigError
@@ -182,6 +182,28 @@ def tolerance_by(scores: Floats, config: Config, metric: Scorer) -> float | None
     if not is_open(scores, unit) and (wrong := objection(config.tolerance, metric.name, lowest=0, highest=1, seen=True)):
         raise ConfigError(f"{wrong} The answers so far are kept")
     return None
+
+
+def by_first_scores(scores: Floats, prepared: Prepared) -> tuple[float | None, list[str]]:
+    """The tolerance as of `tolerance_by`, for a question that bisects, and what the report says of the scale.
+
+    Raises `ConfigError`, too, when the loss that another question watches for is as large as the scores' scale: all would be well.
+    """
+    config, metric, question = prepared.config, prepared.metric, prepared.question
+    found = tolerance_by(scores, config, metric)
+    if question.bisects:
+        return found, [] if found is None else [relative_note(found, metric.own_unit)]
+    detect = getattr(getattr(question, "rule", None), "detect", None)
+    if detect is None:
+        return None, []
+    is_unit = not is_open(scores, metric.own_unit)
+    highest = 1.0 if is_unit else float(scores.max())
+    limited = is_unit or (metric.sign > 0 and float(scores.min()) >= 0)  # a cost may always rise
+    if limited and (wrong := objection(detect, metric.name, lowest=0, highest=highest, seen=True, key="audit.detect")):
+        raise ConfigError(f"{wrong} The answers so far are kept")
+    is_set = "detect" in config.audit.model_fields_set
+    note = too_fine(detect, scores, metric.name, key="audit.detect" if is_set else "audit.detect, which is not set,")
+    return None, [] if is_unit or note is None else [note]
 
 
 def loss_to_detect(config: Config, metric: Scorer, *, least_counts: bool = False) -> float:

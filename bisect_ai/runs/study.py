@@ -19,7 +19,7 @@ from bisect_ai.attribution.questions.audit import AuditSearch
 from bisect_ai.attribution.questions.drift import DriftSearch
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
-from bisect_ai.attribution.stats.smallest_loss import FIRST, relative_note
+from bisect_ai.attribution.stats.smallest_loss import FIRST
 from bisect_ai.errors import TargetFailure
 from bisect_ai.provider.budget import GRACE_SECONDS, Account, CapReached
 from bisect_ai.provider.rate_limit import MOST_GROWTH
@@ -34,7 +34,7 @@ from bisect_ai.runs.judging import rehearse
 from bisect_ai.runs.ledger import ENOUGH, Before, Ledger, Progress, Watch, is_silent
 from bisect_ai.runs.observations import Observation
 from bisect_ai.runs.outcomes import Drilled, Environment, Outcomes, check_environment, more_trials
-from bisect_ai.runs.prepared import Axes, Digests, Prepared, tolerance_by
+from bisect_ai.runs.prepared import Axes, Digests, Prepared, by_first_scores
 from bisect_ai.runs.question import Finding
 from bisect_ai.runs.run_accounts import Common, ExchangeJournal, Grant, VectorJournal, caps_of, paid_in_all
 from bisect_ai.runs.tape_misses import is_held, is_hopeless, probes, tape_of
@@ -309,11 +309,11 @@ class Study:
         if len(scores) < fewest:
             return
         self._knows_tolerance = True
-        found = tolerance_by(scores, prepared.config, metric)
+        found, notes = by_first_scores(scores, prepared)
+        self._warnings += notes
         if found is not None and isinstance(search, CoupledSearch):
             config = prepared.config.model_copy(update={"tolerance": found})
             self._prepared = replace(prepared, config=config, declared_tolerance=prepared.config.tolerance)
-            self._warnings.append(relative_note(found, metric.own_unit))
             search.set_tolerance(found)
 
     def _is_over(self, engine: Engine) -> bool:

@@ -227,6 +227,31 @@ class Unreliable(App):
         return super().__call__(query, release)
 
 
+def points(scale: float) -> dict[str, Any]:
+    """A scorer of correct answers in points up to `scale`, which it does not declare."""
+    return {"points": lambda query, answer: scale * (0.5 + 0.4 * (answer.text == query.reference))}
+
+
+@pytest.mark.parametrize(("detect", "scale"), [(5, 1.0), (1.0, 1.0), (0.05, 0.01)])
+def test_a_loss_that_no_score_seen_could_have_is_refused_before_all_is_called_well(detect: float, scale: float) -> None:
+    """One of 5 points on scores between 0 and 1: any release would be well."""
+    app = App(share=1.0)
+    with pytest.raises(ConfigError, match=f"audit.detect {detect:g} .*points.*all scores so far lie between 0 and"):
+        bisect_ai.audit(good=GOOD, bad=BAD, queries=week(0), target=app, scorers=points(scale), audit={"detect": detect})
+    assert app.calls <= 64
+
+
+@pytest.mark.parametrize(("settings", "told"), [({"audit": {"detect": 0.05}}, 1), ({}, 1), ({"audit": {"detect": 5}}, 0)])
+def test_a_loss_that_is_next_to_nothing_on_the_scale_of_the_scores_is_told(settings: dict[str, Any], told: int) -> None:
+    def jumbled(query: Any, answer: Any) -> float:
+        return float(40 + int(query.reference) % 50)
+
+    result = bisect_ai.audit(good=GOOD, bad=BAD, queries=week(0), target=App(), scorers={"points": jumbled}, **settings)
+    notes = [w for w in result.report["warnings"] if w.startswith("audit.detect")]
+    assert len(notes) == told
+    assert all("whose first scores lie between 4" in w for w in notes)
+
+
 def test_calls_that_fail_do_not_say_that_all_is_well(tmp_path: Path) -> None:
     app = Unreliable(share=0.0)
     with pytest.raises(

@@ -24,6 +24,8 @@ from bisect_ai.attribution.problem import Floats, Problem
 DEFAULT = 0.02
 # The part of the good release's mean, on an open scale.
 RELATIVE = 0.05
+# The part of that below which a loss to watch for is more likely a slip: 0.05 on scores from 0 to 100, say.
+FINE = 0.1
 # Scores of the good release from which the default of an open scale is read.
 FIRST = 12
 
@@ -69,6 +71,17 @@ def relative_note(tolerance: float, unit: str | None = None) -> str:
     points = f"{tolerance:g}" if unit is None else f"{tolerance:g} {unit}"
     percent = f"{100 * RELATIVE:.0f} % of the good release's mean"
     return f"no tolerance was set: losses below {points}, {percent}, are not acted on"
+
+
+def too_fine(detect: float, scores: Floats, metric: str, *, key: str) -> str | None:
+    """What is odd about a loss that is next to nothing on the scale of these scores, which it may not be meant for; None: nothing."""
+    low, high = float(scores.min()), float(scores.max())
+    if detect >= FINE * RELATIVE * abs(float(scores.mean())) or detect >= FINE * RELATIVE * (high - low):
+        return None
+    return (
+        f"{key} is {detect:g} in points of the metric {metric!r}, whose first scores lie between {low:g} and {high:g}: so small a loss "
+        f"can hardly be excluded; set it in these points, like {relative(scores):g}"
+    )
 
 
 # Variance of a score from run to run: of a pass/fail score that flips in 5 of 100 runs.
