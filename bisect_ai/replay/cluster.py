@@ -81,6 +81,8 @@ class Values:
 class ClusterHands:
     """Jobs through lanes. `concurrency` and what is left of the account are shared out evenly between them."""
 
+    gathers = False
+
     def __init__(
         self,
         lanes: Sequence[WorkerLane],

@@ -107,7 +107,7 @@ class Engine:
         handed = Round(jobs)
         self._rounds.update((job.place, handed) for job in jobs)
         self._desk.add(jobs)
-        if jobs:
+        if jobs and not self._hands.gathers:
             self._hands.wake()
         return handed
 
@@ -137,6 +137,8 @@ class Engine:
             self._hear()
 
     def _hear(self) -> None:
+        if self._hands.gathers and self._desk.waiting:
+            self._hands.wake()
         with self._hold():
             self._take_in(self._desk.collect(POLL_SECONDS))
 

@@ -174,6 +174,8 @@ class _Loop:
 class AsyncHands:
     """Up to `concurrency` jobs at once, times the growth of the target's headroom, on an event loop; a fresh one if a job blocks it."""
 
+    gathers = False
+
     def __init__(self, target: Target, concurrency: int) -> None:
         self._target, self._most = target, concurrency
         self._names = (f"bisect-ai-replay-{i}" for i in itertools.count())
@@ -252,7 +254,7 @@ class ThreadHands:
         self._changed = threading.Condition()
         self._closed = False
         self._idle = 0
-        self._quick = False
+        self.gathers = self._was_slow = False
         self._numbers = itertools.count()
         self._workers = [_Worker(self, next(self._numbers)) for _ in range(concurrency)]
 
@@ -265,7 +267,7 @@ class ThreadHands:
     def wake(self) -> None:
         """Wake the threads that are needed."""
         with self._changed:
-            self._changed.notify(1 if self._quick else len(self._workers))
+            self._changed.notify(1 if self.gathers else len(self._workers))
 
     def flush(self) -> None:
         """Put what has finished."""
@@ -309,12 +311,17 @@ class ThreadHands:
             now = time.perf_counter()
             since = since if me.fresh else now
             me.finish(done)
-            self._quick = now - start < QUICK_SECONDS
-            if not self._quick or me.retired or done.wrong is not None or done.answer.error or now - since > _COMPANY_SECONDS:
+            self._hear_of(slow=now - start >= QUICK_SECONDS)
+            if not self.gathers or me.retired or done.wrong is not None or done.answer.error or now - since > _COMPANY_SECONDS:
                 if fresh := me.taken():
                     self._desk.put(fresh)
-                if not self._quick and self._idle and self._desk.waiting:
+                if not self.gathers and self._idle and self._desk.waiting:
                     self.wake()
+
+    def _hear_of(self, *, slow: bool) -> None:
+        """A call is over: two slow ones in a row are no longer quick, for one may be the machine's doing."""
+        self.gathers = (self.gathers and not self._was_slow) if slow else True
+        self._was_slow = slow
 
     def _rest(self) -> bool:
         """Wait for jobs; False when there will be none."""

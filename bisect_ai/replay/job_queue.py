@@ -93,6 +93,10 @@ Begin = Callable[[Job], bool]
 class Hands(Protocol):
     """Whoever runs the jobs: takes from the desk, puts back."""
 
+    @property
+    def gathers(self) -> bool:
+        """Whether calls are so quick that jobs may lie until somebody waits for them: woken for a few, they cost more than these."""
+
     def start(self, desk: JobQueue) -> None:
         """Get ready; called once."""
 
