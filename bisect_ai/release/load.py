@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bisect_ai.canonical import Json, digest, plain
-from bisect_ai.errors import InputError, ReleaseError, Unchanged
+from bisect_ai.errors import InputError, ReleaseError, Unchanged, nearest
 from bisect_ai.provider.redaction import did_you_mean, shown
 from bisect_ai.release.checkout import Checkout
 from bisect_ai.release.composition import MISSING, FrozenDict, freeze, same
@@ -26,6 +26,7 @@ from bisect_ai.release.source_files import commit_of, decode_utf8, read_blob, re
 from bisect_ai.release.strict import parse_strict_json, parse_yaml
 
 _ENVELOPE = ("release", "axes", "provenance", "digest", "pinned")
+_WHOSE = ("owner", "author", "at", "why", "source")  # of an axis's provenance
 _AXIS = re.compile(r"\w[\w.-]{0,63}")  # a name that is safe as a file, a column and an option
 
 
@@ -220,6 +221,9 @@ def _checked_provenance(given: Any, axes: Collection[str]) -> dict[str, dict[str
             raise ReleaseError(f"provenance names the unknown axis {shown(axis)}{did_you_mean(str(axis), axes)}")
         if not isinstance(record, Mapping):
             raise ReleaseError(f"provenance.{axis} must be a mapping of owner, author, at, why, source")
+        for key in sorted(map(str, record.keys() - set(_WHOSE))):
+            if near := nearest(key, _WHOSE, cutoff=0.75):  # else a word of the user's own
+                raise ReleaseError(f"provenance.{axis} has the unknown key {shown(key)}; did you mean {shown(near)}?")
     return {axis: dict(plain(record, where=f"provenance.{axis}")) for axis, record in given.items()}  # type: ignore[arg-type]  # mappings, as checked above
 
 

@@ -271,8 +271,9 @@ def _command(wanted: _Wanted) -> Target:
     return kind(wanted.settings, files=wanted.files, releases={"good": wanted.good, "bad": wanted.bad})
 
 
-def _litellm(wanted: _Wanted) -> Target:
+def _litellm(wanted: _Wanted) -> tuple[Target, list[str]]:
     from bisect_ai.targets.litellm_target import LitellmTarget
+    from bisect_ai.targets.pipeline import unread_keys
 
     own = wanted.budget.per_trial
     caps = Caps(own.calls, own.usd, own.tokens, own.minutes)
@@ -280,7 +281,7 @@ def _litellm(wanted: _Wanted) -> Target:
     target.pay_from(Account(Caps(usd=wanted.budget.usd, tokens=wanted.budget.tokens)))
     target.check_tools(wanted.good, wanted.bad)
     target.check_caps(wanted.good, wanted.bad)
-    return target
+    return target, unread_keys(wanted.good, wanted.bad)
 
 
 def _wire(wanted: _Wanted) -> Target:

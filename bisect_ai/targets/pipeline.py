@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from bisect_ai.errors import ReleaseError
+from bisect_ai.errors import ReleaseError, nearest
+from bisect_ai.provider.redaction import did_you_mean, shown
 from bisect_ai.queries.query import Query
 from bisect_ai.release.tools import read_tools
 from bisect_ai.targets.answer import message_text
@@ -102,7 +103,7 @@ class Context:
 
     @classmethod
     def of(cls, axis: Any) -> Context:
-        """The context axis read; other keys than its fields are ignored. Raises `ReleaseError` for an unknown place."""
+        """The context axis read; other keys than its fields are ignored (`unread_keys`). Raises `ReleaseError` for an unknown place."""
         if axis is None:
             return cls()
         if not isinstance(axis, Mapping):
@@ -125,6 +126,30 @@ class Context:
         ends = list(accumulate(len(text) + len(self.separator) for text in texts))
         fitting = [text for text, end in zip(texts, ends, strict=True) if end - len(self.separator) <= room]
         return fitting or [text[:room] for text in texts[:1] if room]
+
+
+# What is read of an axis that is a mapping; of a corpus only where its documents stand under a key.
+_READ = {
+    "corpus": ("documents", "retriever"),
+    "prompt": ("system", "user", "examples"),
+    "context": tuple(Context.__dataclass_fields__),
+}
+
+
+def unread_keys(*releases: Mapping[str, Any]) -> list[str]:
+    """A line on each key of the releases that nothing reads. Raises `ReleaseError` for one that looks like a slip of one that is."""
+    told: dict[str, None] = {}
+    for release in releases:
+        for axis, known in _READ.items():
+            value = release.get(axis)
+            if not isinstance(value, Mapping) or (axis == "corpus" and "documents" not in value):
+                continue
+            for key in sorted(value.keys() - set(known)):
+                line = f"the litellm target reads no key {shown(key)} of the axis {axis}"
+                if nearest(key, known) is not None:
+                    raise ReleaseError(f"{line}{did_you_mean(key, known)}")
+                told[f"{line}: what it holds reaches no model; known here: {', '.join(known)}"] = None
+    return sorted(told)
 
 
 def build_messages(query: Query, release: Mapping[str, Any], found: Sequence[Document]) -> list[Message]:

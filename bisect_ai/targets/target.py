@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from bisect_ai.canonical import digest
 from bisect_ai.errors import BisectError, ConfigError, Infeasible, QueryError, TargetFailure
 from bisect_ai.provider.budget import CRUMB, NOTHING, POLL_SECONDS, Account, Amount, Held, trip
-from bisect_ai.provider.redaction import describe
+from bisect_ai.provider.redaction import describe, did_you_mean
 from bisect_ai.provider.retry import MOST_ATTEMPTS, RequestTally
 from bisect_ai.queries.query import Query
 from bisect_ai.targets.answer import Answer, as_answer
@@ -272,7 +272,8 @@ def _starts() -> None:
 def check_known(settings: Mapping[str, Any], known: frozenset[str], kind: str) -> None:
     """Raises `ConfigError` for a setting that a kind of target does not have."""
     if unknown := sorted(set(settings) - known):
-        raise ConfigError(f"cannot read target: {unknown[0]!r} is no setting of {kind}; it has {', '.join(sorted(known))}")
+        meant = did_you_mean(str(unknown[0]), sorted(known), f"; it has {', '.join(sorted(known))}")
+        raise ConfigError(f"cannot read target: {str(unknown[0])[:40]!r} is no setting of {kind}{meant}")
 
 
 def attempts_of(settings: Mapping[str, Any]) -> int:

@@ -137,6 +137,30 @@ def test_what_would_be_paid_for_nothing_is_refused_by_check_and_by_run(
     assert CliRunner().invoke(main, ["run", "--keep-going", "--max-calls", "20"]).exit_code in (0, 3)
 
 
+@pytest.mark.parametrize(
+    ("axes", "said"),
+    [
+        (
+            {"corpus": {"documents": {"a": "x"}, "retreiver": {"kind": "bm25"}}},
+            "'retreiver' of the axis corpus; did you mean 'retriever'",
+        ),
+        ({"prompt": {"systm": "Be kind.", "user": "{input}"}}, "'systm' of the axis prompt; did you mean 'system'"),
+        ({"context": {"max_char": 10}}, "'max_char' of the axis context; did you mean 'max_chars'"),
+    ],
+)
+def test_a_misspelt_key_of_an_axis_is_refused(folder: Path, axes: dict[str, Any], said: str) -> None:
+    write(folder, {**bad(), **axes})
+    told = CliRunner().invoke(main, ["check"])
+    assert told.exit_code == 2 and said in told.output and "Traceback" not in told.output
+
+
+def test_a_key_that_nothing_reads_is_told(folder: Path) -> None:
+    write(folder, {**bad(), "context": {"reranker": "v2"}})
+    told = CliRunner().invoke(main, ["plan"])
+    assert told.exit_code == 0
+    assert "reads no key 'reranker' of the axis context: what it holds reaches no model" in " ".join(told.output.split())
+
+
 def test_the_other_spelling_of_a_variable_is_filled(folder: Path) -> None:
     write(folder, bad(user="{{ input }} about {{topic}}"))
     assert check()[0] == 0
