@@ -193,10 +193,10 @@ class ChangeSpot:
         below = self._below("/".join(filter(None, (self.path, *folders, label))), label)
         return replace(below, group=(*below.group, *folders))
 
-    def hunk(self, position: str, paragraph: int | None) -> ChangeSpot:
-        """A piece of a text, named by line or by line and sentence."""
+    def hunk(self, position: str, *around: str) -> ChangeSpot:
+        """A piece of a text, named by line or by line and sentence, with the paragraph and the hunk around it."""
         below = self._below(f"{self.name}:{position}", position)
-        return below if paragraph is None else replace(below, group=(*below.group, f"paragraph {paragraph}"))
+        return replace(below, group=(*below.group, *around))
 
     def _below(self, path: str, label: str) -> ChangeSpot:
         return ChangeSpot(self.axis, path, label, self.inner, self.documents)

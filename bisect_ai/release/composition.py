@@ -112,12 +112,17 @@ def either(good: Value, bad: Value, change: int) -> Node:
 
 @dataclass(frozen=True, eq=False)
 class Text(Node):
-    """A text in pieces, in order: shared ones, and hunks with a good and a bad side and the change that picks one."""
+    """A text in pieces, in order: shared ones, and hunks with a good and a bad side and the change that picks one.
+
+    `is_open`: neither side ends its last line, which the pieces do all the same, so that another line may come behind it.
+    """
 
     pieces: tuple[str | tuple[str, str, int], ...]
+    is_open: bool = False
 
     def _mix(self, on: frozenset[int]) -> Value:
-        return "".join(p if isinstance(p, str) else p[1] if p[2] in on else p[0] for p in self.pieces)
+        text = "".join(p if isinstance(p, str) else p[1] if p[2] in on else p[0] for p in self.pieces)
+        return text.removesuffix("\n") if self.is_open else text
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bisect_ai.canonical import Json, canonical
 from bisect_ai.release.composition import same
@@ -54,9 +54,13 @@ def align(a: Sequence[str], b: Sequence[str], *, blank: Callable[[str], bool] = 
     return runs
 
 
-def likeness(a: str, b: str) -> float:
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text, each once."""
+    return frozenset(_WORD.findall(text))
+
+
+def dice(ours: frozenset[str], theirs: frozenset[str]) -> float:
     """Share of words that two texts have in common, from 0 to 1 (Dice 1945)."""
-    ours, theirs = set(_WORD.findall(a)), set(_WORD.findall(b))
     return 2 * len(ours & theirs) / (len(ours) + len(theirs)) if ours or theirs else 0.0
 
 
@@ -129,6 +133,24 @@ def _searched(a: Sequence[str], b: Sequence[str], gap: _Gap, blank: Callable[[st
     matcher = SequenceMatcher(blank, a[gap.i1 : gap.i2], b[gap.j1 : gap.j2], autojunk=False)
     blocks = matcher.get_matching_blocks()
     return [(gap.i1 + i + n, gap.j1 + j + n) for i, j, size in blocks for n in range(size)]
+
+
+_Place = TypeVar("_Place")
+
+
+def matched_moves(
+    gone: Iterable[tuple[_Place, str]], come: Iterable[tuple[_Place, str]]
+) -> dict[_Place, tuple[_Place, _Place]]:
+    """Place to (where its text went, where it came), for texts that only changed places."""
+    left: defaultdict[str, list[_Place]] = defaultdict(list)
+    for place, text in gone:
+        left[text].append(place)
+    moves: dict[_Place, tuple[_Place, _Place]] = {}
+    for place, text in come:
+        if left[text]:
+            old = left[text].pop(0)
+            moves[old] = moves[place] = (old, place)
+    return moves
 
 
 # Shortest line, in characters, that tells one document from another.

@@ -1,12 +1,12 @@
 """The difference of two releases as a tree of changes: axis, then key, file, tool or folder, then the change itself.
 
-Mappings are compared by key, lists of named objects by name, other lists by alignment, texts by hunk, document sets by
+Mappings are compared by key, lists of named objects by name, other lists by alignment, texts by statement, document sets by
 document, tool schemas by field; anything else is one change. A rename, a move and a field together with its entry in
 `required` are one change each, so that no half of them can be applied alone.
 
-Files of two revisions are JSON, and YAML of tools, by key, and texts by hunk or, where their lines are keys or have several authors,
-by line. A path is `prompts/system.md:11` for a line and `tools.json:get_order.parameters.id` for a place in JSON. A file whose line
-ends changed all over has one change for that, apart from what else changed in it.
+Files of two revisions are JSON, and YAML of tools, by key, prose by statement, and other texts by hunk or, where their lines are
+keys or have several authors, by line. A path is `prompts/system.md:11` for a line and `tools.json:get_order.parameters.id` for a
+place in JSON. A file whose line ends changed all over has one change for that, apart from what else changed in it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from bisect_ai.release.correspondence import document_renames
 from bisect_ai.release.load import Release, changed_axes
 from bisect_ai.release.mappings import diff_mapping, diff_schema, document_set, document_slot, is_document_name, is_schema
 from bisect_ai.release.references import parsed_by_suffix
-from bisect_ai.release.sequences import TextPiece, diff_list, diff_text, lines_with_ends
+from bisect_ai.release.sequences import diff_list
 from bisect_ai.release.source_files import blamed_lines, git_output
+from bisect_ai.release.text_diff import Split, TextPiece, diff_text, lines_with_ends
 from bisect_ai.release.tools import compared_tools, is_tools_axis
 
 # A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
@@ -201,7 +202,7 @@ def _with_line_ends(
     ends: tuple[str, str],
     place: ChangeSpot,
     scribe: Scribe,
-    split: Callable[[TextPiece, int], Iterator[TextPiece]],
+    split: Split,
 ) -> Node:
     old, new = ends
     told = {"\n": "LF", "\r\n": "CRLF"}
@@ -212,31 +213,35 @@ def _with_line_ends(
     return LineEnds(good, bad, form.ids | {number}, form, number, ends)
 
 
-def _split_piece(
-    piece: TextPiece, bad_line: int, *, is_keyed: bool, authors: Callable[[], Sequence[str]]
-) -> Iterator[TextPiece]:
-    """A hunk line by line where lines are keys, and by author where several people wrote it; else as it is.
-
-    `bad_line`: its first line in the bad text, from 1.
-    """
+def _split_piece(piece: TextPiece, *, is_keyed: bool, authors: Callable[[], Sequence[str]]) -> Iterator[TextPiece]:
+    """A hunk line by line where lines are keys, and by author where several people wrote it; else as it is."""
     a, b = lines_with_ends(piece.good), lines_with_ends(piece.bad)
     if piece.sentence or len(b) < 2 or (a and len(a) != len(b)):
         yield piece
         return
     pairs = list(zip(a or [""] * len(b), b, strict=True))
     if is_keyed and a and all(_key_of(x) is not None and _key_of(x) == _key_of(y) for x, y in pairs):
-        yield from (TextPiece(x, y, piece.line + i) for i, (x, y) in enumerate(pairs))
+        yield from (TextPiece(x, y, piece.line + i, piece.new_line + i, block=piece.block) for i, (x, y) in enumerate(pairs))
         return
-    whose = list(authors()[bad_line - 1 : bad_line - 1 + len(b)])
+    whose = list(authors()[piece.new_line - 1 : piece.new_line - 1 + len(b)])
     if len(whose) != len(b) or len(set(whose)) < 2:
         yield piece
         return
     at = 0
-    for _, run in groupby(whose):
+    for _, run in groupby(_with_blanks(whose, b)):
         n = len(list(run))
         part = pairs[at : at + n]
-        yield TextPiece("".join(x for x, _ in part), "".join(y for _, y in part), piece.line + (at if a else 0))
+        good, bad = "".join(x for x, _ in part), "".join(y for _, y in part)
+        yield TextPiece(good, bad, piece.line + (at if a else 0), piece.new_line + at, block=piece.block)
         at += n
+
+
+def _with_blanks(whose: Sequence[str], lines: Sequence[str]) -> Iterator[str]:
+    """Who wrote each line; a blank one is its neighbour's, the one's before it or, at the beginning, behind it."""
+    last = next((whom for whom, line in zip(whose, lines, strict=True) if line.strip()), "")
+    for whom, line in zip(whose, lines, strict=True):
+        last = whom if line.strip() else last
+        yield last
 
 
 def _key_of(line: str) -> str | None:

@@ -61,7 +61,9 @@ def _in_text(node: Text, change: int, bad: bool, keys: Keys) -> Place | None:
     for piece in node.pieces:
         text = piece if isinstance(piece, str) else piece[1] if bad else piece[0]
         if not isinstance(piece, str) and piece[2] == change and text:
-            return Place(keys, line, line + text.removesuffix("\n").count("\n"))
+            kept = text.strip("\n")  # the blank lines around it are nobody's
+            first = line + text.index(kept) if kept else line
+            return Place(keys, first, first + (kept or text.removesuffix("\n")).count("\n"))
         line += text.count("\n")
     return None
 

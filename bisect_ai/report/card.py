@@ -183,7 +183,7 @@ def _below_repo(change: NamedChange) -> str:
 
 def _inside(change: NamedChange, quoting: Quoting) -> str:
     """The path inside a parsed file, which its line alone does not tell; empty for a line of a text."""
-    is_line = re.search(r":\d+(\.\d+)?$", change.path) or change.path in (change.axis, _below_repo(change))
+    is_line = re.search(r":\+?\d+(\.\d+)?$", change.path) or change.path in (change.axis, _below_repo(change))
     return "" if is_line else f" ({quoting.name(change.path)})"
 
 

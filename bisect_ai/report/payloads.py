@@ -138,7 +138,7 @@ TITLES = {
 }
 CONCLUSIONS = {"not_worse": "success", "worse": "failure", "undecided": "neutral", "failed": "action_required"}
 EXIT_CODES = {"not_worse": 0, "worse": 1, "undecided": 3, "failed": 4}
-_FILE_LINE = re.compile(r"([^:]+):(\d+)")  # a change whose path is a file with a line
+_FILE_LINE = re.compile(r"([^:]+):\+?(\d+)")  # a change whose path is a file with a line
 _WHOLE_FILE = re.compile(r"[^:\s][^:]*\.[A-Za-z0-9]+")  # a change whose path is a file
 
 

@@ -344,10 +344,10 @@ def _draw_sides(screen: Screen, change: NamedChange, *, trunk: str) -> None:
 
 
 def _both_sides(change: NamedChange) -> tuple[str, str]:
-    """Before and after on one line each; the line break that ends both is left out."""
+    """Before and after on one line each; line breaks that end both are left out."""
     before, after = change.before, change.after
     if all(side is None or (isinstance(side, str) and side.endswith("\n")) for side in (before, after)):
-        before, after = (side[:-1] if isinstance(side, str) else side for side in (before, after))
+        before, after = (side.rstrip("\n") if isinstance(side, str) else side for side in (before, after))
     return one_line(as_text(before)), one_line(as_text(after))
 
 

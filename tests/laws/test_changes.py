@@ -23,8 +23,34 @@ LINES = st.sampled_from(["", " ", "one", "two", "Rule 1.", "Always quote the num
 SENTENCES = st.sampled_from(
     [f"This is the sentence with the number {n}, and it goes on for a good while longer." for n in range(5)]
 )
+# Lines of prompts that are told apart by statement, or stay whole: items, keys, headings, a fence, data, turns, an element.
+PROMPT = """- Be kind.
+- Never promise a refund
+  of money.
+  - But ask.
+1. Greet first.
+2. Greet first.
+Tone: warm
+Tone: stern
+## Refunds
+Rules:
+```
+{
+  "a": 1
+}
+User: Hi.
+Assistant: Hello.
+<rules>
+</rules>
+Wrapped prose goes on in
+the next line. It ends
+here.
+Always quote the number of the order.
+{% if x %}"""
+STATEMENTS = st.sampled_from(PROMPT.split("\n"))
 TEXTS = st.one_of(
     st.lists(LINES, max_size=8).map("\n".join),
+    st.lists(STATEMENTS, max_size=14).map("\n".join),
     st.lists(SENTENCES, max_size=7).map(" ".join),
     st.text(max_size=8),
 )
@@ -90,7 +116,10 @@ def releases(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         required = st.none() | st.lists(st.integers(0, 3), max_size=4, unique=True)
         good["tools"], bad["tools"] = _tool(draw(names), draw(required)), _tool(draw(names), draw(required))
     if draw(st.booleans()) and isinstance(good.get("prompt"), str):
-        bad["prompt"] = "\n".join(draw(st.permutations(good["prompt"].split("\n"))))
+        lines = good["prompt"].split("\n")
+        put_in = draw(st.lists(STATEMENTS, max_size=6)) if draw(st.booleans()) else None
+        at = draw(st.integers(0, len(lines)))
+        bad["prompt"] = "\n".join(draw(st.permutations(lines)) if put_in is None else [*lines[:at], *put_in, *lines[at:]])
     for axis in ("shots", "named"):
         if axis in good and draw(st.booleans()):
             bad[axis] = draw(st.permutations(good[axis]))

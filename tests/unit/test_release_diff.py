@@ -89,6 +89,100 @@ def test_a_statement_that_runs_over_lines_stays_whole() -> None:
     assert only(tree(good, bad)).before == "Answer the customer in the\nlanguage of the question.\n"
 
 
+def block(lines: str, *, good: str = "") -> list[str | None]:
+    """What each change adds that puts `lines` in the middle of a prompt, in place of `good`."""
+    found = tree(f"You are the shop's helper.\n\n{good}\nThe end.\n", f"You are the shop's helper.\n\n{lines}\nThe end.\n")
+    return [change.after for change in found.changes]
+
+
+def test_added_statements_are_a_change_each_in_their_order() -> None:
+    added = [
+        "- Refund within 14 days.\n",
+        "- Ask for the receipt\n  and the box.\n",
+        "- Be kind\n",
+        "- Never guess.\n",
+        "Tone: warm\n",
+    ]
+    found = tree("You help.\nThe end.\n", "You help.\n" + "".join(added) + "The end.\n")
+    assert [change.after for change in found.changes] == added
+    assert [change.path for change in found.changes] == ["prompt:+2", "prompt:+3", "prompt:+5", "prompt:+6", "prompt:+7"]
+    assert {change.group for change in found.changes} == {("new lines 2–7",)}
+    some = found.apply(found.changes[::-2])["prompt"]
+    assert some == "You help.\n" + "".join(added[::2]) + "The end.\n"
+
+
+def test_removed_statements_are_a_change_each() -> None:
+    gone = ["- One is this.\n", "- Two is that.\n", "- Three is more.\n"]
+    found = tree("You help.\n" + "".join(gone) + "The end.\n", "You help.\nThe end.\n")
+    assert [(change.path, change.before) for change in found.changes] == [
+        (f"prompt:{i + 2}", text) for i, text in enumerate(gone)
+    ]
+
+
+def test_rewritten_statements_stand_beside_what_they_are_edits_of() -> None:
+    good = "Be brief.\nAnswer in English only.\nNever give discounts to customers.\nQuote the order number.\n"
+    bad = "Answer in English or German only.\nQuote the order number and date.\nGreet first.\nSign off as Fern.\n"
+    found = tree(f"You help.\n{good}End.\n", f"You help.\n{bad}End.\n")
+    assert [(c.path, c.kind, c.after) for c in found.changes] == [
+        ("prompt:2", "removed", None),
+        ("prompt:3", "changed", "Answer in English or German only.\n"),
+        ("prompt:4", "removed", None),
+        ("prompt:5", "changed", "Quote the order number and date.\n"),
+        ("prompt:+4", "added", "Greet first.\n"),
+        ("prompt:+5", "added", "Sign off as Fern.\n"),
+    ]
+
+
+def test_items_that_only_got_another_number_are_one_change() -> None:
+    good = "1. Greet.\n2. Ask for the number.\n3. Look the order up.\n4. Answer.\n"
+    bad = "1. Greet.\n2. Apologise.\n3. Ask for the number.\n4. Look the order up.\n5. Answer.\n"
+    found = tree(good, bad)
+    assert [(c.kind, c.after) for c in found.changes] == [
+        ("added", "2. Apologise.\n"),
+        ("changed", "3. Ask for the number.\n4. Look the order up.\n5. Answer.\n"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "Answer the customer in the\nlanguage of the question, and\nnever in another one.\n",
+        "- Ask first:\n  - the name.\n  - the number.\n",
+        "## Refunds\n\nRefund within 14 days.\n",
+        'Such as:\n```\n{"a": 1.}\n- not an item.\n```\n',
+        'Such as\n{\n  "a": "One.",\n  "b": "Two."\n}\n',
+        "| a | b. |\n|---|----|\n| 1 | 2. |\n",
+        "User: Where is it?\nAssistant: On its way.\nUser: Thanks.\nAssistant: Welcome.\n",
+        "User: Where is it?\n\nAssistant: On its way.\n\nUser: Thanks.\n\nAssistant: Welcome.\n",
+        "<rules>\n- One is this.\n- Two is that.\n</rules>\n",
+        "{% if plan %}\n- One is this.\n- Two is that.\n{% endif %}\n",
+        "def refund(order):\n    # Refund it.\n    return order\n",
+        "retriever:\n  k: 4\n  kind: tfidf\n",
+    ],
+)
+def test_what_would_be_nonsense_by_half_stays_whole(whole: str) -> None:
+    assert block(whole) == [whole]
+    assert block(whole + "- Be kind.\n- Be brief.\n")[0] in (whole, whole + "- Be kind.\n- Be brief.\n")
+
+
+def test_examples_in_paragraphs_of_their_own_are_a_change_each() -> None:
+    first, second = ("User: {}?\nAssistant: {}.\n\n".format(*words) for words in (("Where", "There"), ("When", "Then")))
+    assert block(f"{first}{second}Be kind.\n") == [first, second, "Be kind.\n"]
+
+
+def test_a_program_is_not_taken_apart_by_statement() -> None:
+    added = "One is this.\nTwo is that.\nThree is more.\n"
+    found = tree({"app.py": "a\nz\n", "app.md": "a\nz\n"}, {"app.py": f"a\n{added}z\n", "app.md": f"a\n{added}z\n"})
+    assert [c.path for c in found.changes if c.after == added] == ["app.py:2"]
+
+
+def test_what_comes_behind_a_last_line_without_an_end_leaves_that_as_it_is() -> None:
+    good, bad = "Rules:\n- One.", "Rules:\n- One.\n- Two.\n- Three.\n- Four."
+    found = tree(good, bad)
+    assert [c.path for c in found.changes] == ["prompt:+3", "prompt:+4", "prompt:+5"]
+    assert found.apply(found.changes[1:2])["prompt"] == "Rules:\n- One.\n- Three."
+
+
 def test_a_long_rewritten_paragraph_is_compared_by_sentence() -> None:
     kept = "It never invents facts that are not in the documents that it was given by the shop. "
     parts = (
