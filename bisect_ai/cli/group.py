@@ -84,7 +84,7 @@ class _Group(click.Group):
                 self.show_where()
             _fail(str(error), error.exit_code)
         except Interrupted as interrupted:
-            kept = "stopped: everything answered so far is kept" if ctx.invoked_subcommand in PAYING else "stopped"
+            kept = _stopped(interrupted) if ctx.invoked_subcommand in PAYING else "stopped"
             _fail(f"{kept}; go on with: {_same_command()}", interrupted.exit_code)
         except KeyboardInterrupt:
             _fail(f"stopped: everything answered so far is kept; go on with: {_same_command()}", INTERRUPTED)
@@ -125,6 +125,16 @@ class _Group(click.Group):
         from bisect_ai.report.untrusted_text import show
 
         remark(show(redact(traceback.format_exc())))
+
+
+def _stopped(error: BaseException) -> str:
+    """What a stop kept, and what it gave up."""
+    from bisect_ai.runs.run_accounts import unfinished_of
+
+    n = of.given_up if (of := unfinished_of(error)) is not None else 0
+    calls = "1 call that was under way was" if n == 1 else f"{n} calls that were under way were"
+    lost = f"; {calls} not waited for: they may be billed, and are asked again" if n else ""
+    return f"stopped: everything answered so far is kept{lost}"
 
 
 def _end_programs() -> None:

@@ -27,6 +27,8 @@ trip: ContextVar[Trip | None] = ContextVar("bisect_ai_trip", default=None)
 when_reserved: ContextVar[Callable[[Amount], None] | None] = ContextVar("bisect_ai_when_reserved", default=None)
 # How long what is under way may take to come in after a stop, or after the time cap.
 GRACE_SECONDS = 20.0
+# As long, the most, after a stop by somebody who can stop again, where answers have taken longer: they are paid for.
+MOST_GRACE_SECONDS = 180.0
 # USD below which sums of floats are the same.
 CRUMB = 1e-9
 POLL_SECONDS = 0.01  # short beside any call, and no load: only callers without room wait

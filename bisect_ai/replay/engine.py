@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from bisect_ai.errors import InputError, Interrupted, TargetFailure
-from bisect_ai.provider.budget import GRACE_SECONDS
+from bisect_ai.provider.budget import GRACE_SECONDS, MOST_GRACE_SECONDS
 from bisect_ai.replay.job_queue import POLL_SECONDS, TARGET_SECONDS, Begin, Hands, JobQueue
 from bisect_ai.replay.trial_jobs import Done, Job
 
@@ -88,10 +88,15 @@ class Engine:
                     self._hands.flush()
                     self._take_in(self._desk.collect(0))
 
-    def stop(self) -> None:
-        """Dispatch nothing more. Only sets flags: a signal handler may call it."""
-        self._give_up = min(self._give_up, time.monotonic() + self._grace)
+    def stop(self, patient: bool = False) -> float:
+        """Dispatch nothing more. Only sets flags: a signal handler may call it.
+
+        The seconds in which what is under way may come in: the grace time; `patient`: or as long as an answer has taken, within bounds.
+        """
+        seconds = max(self._grace, min(self._desk.longest, MOST_GRACE_SECONDS)) if patient else self._grace
+        self._give_up = min(self._give_up, time.monotonic() + seconds)
         self._desk.stopping.set()
+        return seconds
 
     @property
     def stopped(self) -> bool:

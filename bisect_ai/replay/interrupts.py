@@ -28,11 +28,12 @@ class Stop:
     """Whether the user has asked to stop, and what to do when it happens."""
 
     def __init__(self, *, announce: str | None = None) -> None:
+        """`announce`: printed at the first signal, with `{seconds}` for what is under way to come in."""
         self.signal: int | None = None
         self.raised = False
         self._announce = announce
         self._count = 0
-        self._gently: Callable[[], None] | None = None
+        self._gently: Callable[[bool], float] | None = None
         self._held = False
         self._late = False
 
@@ -48,12 +49,15 @@ class Stop:
             self._raise()
 
     @contextmanager
-    def gently(self, act: Callable[[], None]) -> Iterator[None]:
-        """Inside, the first signal calls `act`, which only sets flags; leaving raises `Interrupted` when there was one."""
+    def gently(self, act: Callable[[bool], float]) -> Iterator[None]:
+        """Inside, the first signal calls `act`, which only sets flags; leaving raises `Interrupted` when there was one.
+
+        `act` is told whether somebody sits there and can stop again, and tells how long it waits for what is under way.
+        """
         self._gently = act
         try:
             if self.signal is not None:
-                act()
+                act(self.signal == signal.SIGINT)
             yield
         finally:
             self._gently = None
@@ -72,9 +76,9 @@ class Stop:
         if self._count > _SECOND:
             os._exit(128 + number)
         if self._gently is not None and self._count < _SECOND:
-            self._gently()
+            seconds = self._gently(number == signal.SIGINT)
             if self._announce:
-                os.write(2, self._announce.encode())  # the only way to print that a handler may take
+                os.write(2, self._announce.format(seconds=seconds).encode())  # the only way to print that a handler may take
             return
         self._late = True
         if not self._held:

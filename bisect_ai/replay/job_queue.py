@@ -156,6 +156,7 @@ class JobQueue:
         self._finished: queue.SimpleQueue[list[Done]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._under_way = 0
+        self.longest = 0.0  # seconds that an answer has taken so far, the most
         self._past_hope = False
         self._health = Health("the target", FAILURES_IN_A_ROW, "mend the target", worked=answered, keep_going=keep_going)
 
@@ -256,8 +257,11 @@ class JobQueue:
 
         What was given up meanwhile comes too late.
         """
+        now = time.monotonic()
         with self._lock:
-            done = [item for item in done if self._taken.pop(item.job.place, None) is not None]
+            came = [(item, under) for item in done if (under := self._taken.pop(item.job.place, None)) is not None]
+            done = [item for item, _ in came]
+            self.longest = max([self.longest, *(now - under.trip.began for item, under in came if not item.left)])
         for item in done:
             if item.left and self._undo is not None:  # taken and not called after all
                 try:

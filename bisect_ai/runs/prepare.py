@@ -25,7 +25,7 @@ from bisect_ai.config import (
     read_config,
 )
 from bisect_ai.errors import ConfigError
-from bisect_ai.provider.budget import GRACE_SECONDS, Account, Caps
+from bisect_ai.provider.budget import Account, Caps
 from bisect_ai.provider.redaction import did_you_mean, obey, ready
 from bisect_ai.provider.user_code import callable_identity, check_takes, import_callable
 from bisect_ai.queries.load_log import load_queries
@@ -126,7 +126,7 @@ def prepare(config: Config, *, folder: Path, queries: Any = None, alone: bool = 
     )
 
 
-STOPPING = f"\nstopping: waiting up to {GRACE_SECONDS:.0f} s for the calls under way; Ctrl-C again stops now\n"
+STOPPING = "\nstopping: waiting up to {seconds:.0f} s for the calls under way, which are paid for; Ctrl-C again stops now\n"
 # What is done with a prepared study: `work(prepared, folder=…, watch=…, stop=…)`.
 R = TypeVar("R")
 # What gives a function to call with the progress of a run.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 from bisect_ai.canonical import digest
@@ -240,6 +240,8 @@ class Unfinished:
 
     run: str
     spent: Spending
+    # Calls of this session that were under way when it ended, and whose answers it did not wait for.
+    given_up: int = 0
     good: str = ""
     bad: str = ""
     metric: str = ""
@@ -256,9 +258,16 @@ def cost_noted(store: Store, *, before: str = "", **names: str) -> Iterator[None
         if runs and unfinished_of(error) is None:
             spent = reduce(Spending.beside, (spent_on(store, each) for each in (*runs, before) if each))
             lasted = max(spent.seconds, round(time.monotonic() - began, 3))  # this sitting's own are noted at its end only
-            unfinished = Unfinished(runs[-1], replace(spent, seconds=lasted), **names)
+            unfinished = Unfinished(
+                runs[-1], replace(spent, seconds=lasted), sum(map(partial(_open_calls, store), runs)), **names
+            )
             error.unfinished = unfinished  # type: ignore[attr-defined]  # whatever was raised: also what is no error of ours
         raise
+
+
+def _open_calls(store: Store, run: str) -> int:
+    """Calls of this session that have no outcome."""
+    return store.spending(run).unsettled.counted - store.spending_of_others(run).unsettled.counted
 
 
 def unfinished_of(error: BaseException | None) -> Unfinished | None:

@@ -147,7 +147,7 @@ class Unsettled:
         else:
             cost = f"at most {self.usd:.4g} USD" + (f", {self.unpriced} of them at an unknown price" if self.unpriced else "")
         calls = "1 call was" if self.calls == 1 else f"{self.calls} calls were"
-        return f"{calls} under way when the run was killed and may be billed: {cost}"
+        return f"{calls} under way when the run was stopped or killed and may be billed: {cost}"
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,34 @@ def test_two_hundred_signals_lose_nothing(tmp_path: Path, seed: int) -> None:
     interrupt_at_random(tmp_path, random.Random(seed))
 
 
+def test_a_second_signal_tells_what_it_gave_up(tmp_path: Path) -> None:
+    write_incident(tmp_path)
+    slow = tmp_path / "slow"
+    slow.touch()
+    (tmp_path / "app.py").write_text(
+        APP.replace("sleep(0.03)", "sleep(3 if query.id > 'q5' and os.path.exists('slow') else 0.03)")
+    )
+    process = start(tmp_path)
+    wait_for_calls(tmp_path, process, 60)
+    time.sleep(1)  # by now slow ones are under way
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    lines = lines_of(tmp_path)
+    got = [line for line in lines if line.startswith("got ")]
+    lost = len(lines) - 2 * len(got)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert "stopping: waiting up to 20 s for the calls under way, which are paid for; Ctrl-C again stops now" in errors
+    calls = "1 call that was under way was" if lost == 1 else f"{lost} calls that were under way were"
+    assert lost and f"{calls} not waited for: they may be billed, and are asked again; go on with:" in errors, errors
+    slow.unlink()
+    again = start(tmp_path)
+    _, errors = again.communicate(timeout=240)
+    asked = [line for line in lines_of(tmp_path) if not line.startswith("got ")]
+    assert len(set(asked)) == 480 and len(asked) - 480 == lost
+
+
 def test_dispatch_stops_at_once(tmp_path: Path) -> None:
     write_incident(tmp_path)
     process = start(tmp_path)

@@ -215,6 +215,27 @@ def test_what_is_under_way_at_a_cap_is_waited_for_unless_somebody_is_in_a_hurry(
         assert len(engine.wait(handed)) == sum(len(group) for group in groups) == kept
 
 
+@pytest.mark.parametrize(("patient", "kept"), [(True, 2), (False, 1)])
+def test_who_can_stop_again_waits_as_long_as_answers_have_taken(patient: bool, kept: int) -> None:
+    """Seven times the grace time, which is for those who give a process seconds to end."""
+    groups, begun = list[list[Done]](), threading.Semaphore(0)
+
+    def slow(query: Query, release: Mapping[str, Any]) -> str:
+        begun.release()
+        time.sleep(0.7)
+        return "paid for"
+
+    with Engine(local_hands(PythonTarget(slow, identity={}), 1), concurrency=1, commit=groups.append, grace=0.1) as engine:
+        handed = engine.submit(jobs(3))
+        begun.acquire()
+        engine._hear()
+        begun.acquire()  # the second one
+        engine._hear()  # the first came in
+        seconds = engine.stop(patient)
+        assert (0.7 <= seconds < 5) == patient and (seconds == 0.1) != patient
+        assert len(engine.wait(handed)) == sum(len(group) for group in groups) == kept
+
+
 def test_what_stopped_a_run_is_told_by_the_last_answer_that_was_not_held_back() -> None:
     def failing(query: Query, release: Mapping[str, Any]) -> Answer:
         return Answer(
