@@ -21,6 +21,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -36,6 +37,7 @@ from bisect_ai.attribution.problem import (
     cluster_sums,
     score_ends,
 )
+from bisect_ai.attribution.search.cell_scores import CellScores, GrowingPair
 from bisect_ai.attribution.stats.inference import ScoreTable
 from bisect_ai.attribution.stats.verdicts import Verdicts
 
@@ -91,14 +93,10 @@ class QueryRows:
         self.passes = 0
         # Whether a query that was asked again in a cell had another score.
         self.varied = False
-        # Cell to (queries,) the sum of the scores.
-        self._sums: dict[int, Floats] = {}
-        # Cell to (2, queries) scores, and calls that failed.
-        self._counts: dict[int, Ints] = {}
-        # Cell to (queries,) whether there is an outcome: a score, or a call that failed.
-        self._known: dict[int, Bools] = {}
-        # Cell to (queries,) whether something came back, censored or not.
-        self._returned: dict[int, Bools] = {}
+        # Of cells from which something came back.
+        self._cells: dict[int, CellScores] = {}
+        # (high, low) to the differences of two cells as they were read last, while none of them can change.
+        self._pairs: dict[tuple[int, int], GrowingPair] = {}
         # Cells in which calls failed.
         self._failures: set[int] = set()
         self._queue: deque[Trial] = deque()
@@ -149,6 +147,7 @@ class QueryRows:
         missing = [t for q in queries for c in cells if (t := Trial(q, c, 1 + self.passes)) not in self._repeated]
         missing = missing[: self.left]
         self._repeated.update(missing)
+        self._pairs.clear()
         self._queue.extend(missing)
         return bool(missing)
 
@@ -163,9 +162,9 @@ class QueryRows:
         return self.out > 0 and self.spent - self.out < self._filled
 
     def _put(self, pairs: Iterable[tuple[int, int]]) -> None:
-        for query, cell in pairs:
-            self._done.add((query, cell))
-            self._queue.append(Trial(query, cell))
+        for pair in pairs:
+            self._done.add(pair)
+            self._queue.append(Trial(*pair))
 
     def take(self, width: int) -> list[Trial]:
         """The next trials to hand out."""
@@ -190,25 +189,17 @@ class QueryRows:
                 continue
             self.runs[cell] = self.runs.get(cell, 0) + 1
             self.verdicts.hear(outcome)
-            if cell not in self._sums:
-                self._sums[cell] = np.zeros(self.problem.queries)
-                self._counts[cell] = np.zeros((2, self.problem.queries), np.int16)
-                self._known[cell] = np.zeros(self.problem.queries, bool)
-                self._returned[cell] = np.zeros(self.problem.queries, bool)
-            sums, (scored, failed) = self._sums[cell], self._counts[cell]
-            self._returned[cell][query] = True
+            own = self._cells.get(cell) or self._cells.setdefault(cell, CellScores(self.problem.queries))
+            own.returned[query] = True
             score = outcome.score
             if score is None or outcome.status != "ok" or math.isnan(score):
                 self.errors[cell] = self.errors.get(cell, 0) + 1
                 if outcome.status == "error":
-                    self._known[cell][query] = True
                     self._failures.add(cell)
-                    failed[query] += 1
+                    self._pairs.clear()
+                    own.fail(query)
             else:
-                self._known[cell][query] = True
-                self.varied = self.varied or bool(scored[query] and score * scored[query] != sums[query])
-                sums[query] += score
-                scored[query] += 1
+                self.varied = own.add(query, score) or self.varied
                 self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
 
     def set_tolerance(self, tolerance: float) -> None:
@@ -248,14 +239,14 @@ class QueryRows:
 
     def ran(self, *cells: int) -> Ints:
         """The queries with an outcome in all of `cells`, ascending."""
-        return self._in_all(self._known, cells)
+        return self._in_all(cells, attrgetter("known"))
 
     def returned(self, *cells: int) -> Ints:
         """The queries whose calls in all of `cells` came back, also those whose answer is censored."""
-        return self._in_all(self._returned, cells)
+        return self._in_all(cells, attrgetter("returned"))
 
-    def _in_all(self, marks: Mapping[int, Bools], cells: Sequence[int]) -> Ints:
-        found = [own[: self.asked] for c in cells if (own := marks.get(c)) is not None]
+    def _in_all(self, cells: Sequence[int], marks: Callable[[CellScores], Bools]) -> Ints:
+        found = [marks(own)[: self.asked] for c in cells if (own := self._cells.get(c)) is not None]
         if len(found) < len(cells):
             return np.zeros(0, int)
         chosen = [known[: self.asked] == 0 for c in cells if (known := self._choices(c)) is not None] if self._chosen else []
@@ -266,9 +257,10 @@ class QueryRows:
 
     def _choices(self, cell: int) -> Ints | None:
         """The chosen queries of a cell; None when there are none, or when all that were explored or asked ran in it after all."""
-        chosen, returned = self._chosen.get(cell), self._returned.get(cell)
-        if chosen is None or returned is None:
+        chosen, own = self._chosen.get(cell), self._cells.get(cell)
+        if chosen is None or own is None:
             return None
+        returned = own.returned
         chosen = chosen * (np.arange(len(chosen)) >= self.explored) if returned[: self.explored].all() else chosen
         return chosen if chosen.any() and not returned[: self.asked].all() else None
 
@@ -278,6 +270,7 @@ class QueryRows:
         queries = [q for q in queries if (q, cell) not in self._done]
         if not self.fill(queries, cell):
             return False
+        self._pairs.clear()
         marks = self._chosen.setdefault(cell, np.zeros(self.problem.queries, np.int8))
         marks[[t.query for t in list(self._queue)[before:]]] = 1
         return True
@@ -294,26 +287,31 @@ class QueryRows:
 
     def chosen(self, cell: int) -> Ints:
         """The queries with an outcome in a cell that were chosen for it."""
-        if cell not in self._chosen or cell not in self._known:
+        if cell not in self._chosen or cell not in self._cells:
             return np.zeros(0, int)
-        return np.flatnonzero(self._known[cell] & self._chosen[cell])
+        return np.flatnonzero(self._cells[cell].known & self._chosen[cell])
 
     def scores(self, cell: int, queries: Ints) -> Floats:
         """The scores of queries that ran in a cell."""
-        sums: Floats = self._sums[cell][queries]
-        if cell in self._failures:
-            scored, failed = self._counts[cell][:, queries]
-            return np.asarray((sums + failed * self.worst) / (scored + failed))
-        return np.asarray(sums / self._counts[cell][0, queries]) if self._repeated else sums
+        worst = self.worst if cell in self._failures else None
+        return self._cells[cell].scores(queries, worst=worst, again=bool(self._repeated))
 
     def differences(self, high: int, low: int) -> tuple[Ints, Floats]:
         """The queries that ran in both cells, and y(high) - y(low), weighted by what each query stands for."""
         known: tuple[Ints, Floats] | None = self._read.get((high, low))
         if known is None:
-            queries = self.ran(high, low)
-            x = self.scores(high, queries) - self.scores(low, queries) if len(queries) else np.zeros(0)
-            known = self._read[high, low] = queries, x if self._weights is None else x * self._weights[queries]
+            pair = self._pairs.get((high, low))
+            known = self._read[high, low] = (pair and pair.grown(self._weights)) or self._differences(high, low)
         return known
+
+    def _differences(self, high: int, low: int) -> tuple[Ints, Floats]:
+        queries = self.ran(high, low)
+        x = self.scores(high, queries) - self.scores(low, queries) if len(queries) else np.zeros(0)
+        x = x if self._weights is None else x * self._weights[queries]
+        may_change = self._repeated or {high, low} & (self._failures | self._chosen.keys())
+        if not may_change and {high, low} <= self._cells.keys():
+            self._pairs[high, low] = GrowingPair(self._cells[high], self._cells[low], queries, x)
+        return queries, x
 
     def clusters(self, queries: Ints) -> Ints | None:
         """The clusters of queries; None: every query its own."""
@@ -321,9 +319,11 @@ class QueryRows:
 
     def mean(self, high: int, low: int) -> Mean:
         """The mean of y(high) - y(low)."""
-        if high not in self._known or low not in self._known:  # most cells never run
-            return NOTHING
-        return self.once(("mean", high, low), lambda: self.mean_of(*self.differences(high, low)))
+        known: Mean | None = self._read.get(("mean", high, low))
+        if known is None:
+            ran = high in self._cells and low in self._cells  # most cells never run
+            known = self._read["mean", high, low] = self.mean_of(*self.differences(high, low)) if ran else NOTHING
+        return known
 
     def contrast(self, weights: Mapping[int, float]) -> Mean:
         """The mean of a weighted sum of cells, on the queries that ran in all of them."""
