@@ -80,9 +80,17 @@ def __getattr__(name: str) -> Any:
     """The public name, imported from its home on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'bisect_ai' has no attribute {name!r}")
+    import gc
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    before = gc.get_threshold()
+    gc.set_threshold(500_000, *before[1:])  # as in `__main__`: imports make no garbage
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    finally:
+        if gc.isenabled() and gc.get_count()[0] > before[0]:
+            gc.collect(1)  # else it comes at once, and once more in the middle of a run
+        gc.set_threshold(*before)
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
@@ -188,20 +188,23 @@ class Account:
         """What calls have cost, those that may have been billed included, those of others too."""
         return self._spent + self._theirs
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> AbstractContextManager[object]:
         """Inside, what is set aside and noted is seen by other processes before they set anything aside."""
         if self._above is not None:
-            with self._above.turn():
-                yield
-        elif self._shared is None:
+            return self._above.turn()
+        if self._shared is None:
+            return nullcontext()
+        taken = self._shared.turn()
+        is_alone = isinstance(taken, nullcontext) and self._theirs is not NOTHING
+        return taken if is_alone else self._shared_turn(self._shared, taken)
+
+    @contextmanager
+    def _shared_turn(self, shared: Shared, taken: AbstractContextManager[bool]) -> Iterator[None]:
+        with taken as entered:
+            if entered or self._theirs is NOTHING:
+                self._theirs, self._they_hold, usual = shared.others()
+                self.usual = self.usual.larger(usual)
             yield
-        else:
-            with self._shared.turn() as entered:
-                if entered or self._theirs is NOTHING:
-                    self._theirs, self._they_hold, usual = self._shared.others()
-                    self.usual = self.usual.larger(usual)
-                yield
 
     @property
     def need_bounds(self) -> bool:
