@@ -102,7 +102,8 @@ def execute(
     with store_of(prepared, folder, before=before.run) as store:
         outcomes = Study(prepared, store, watch=watch, stop=stop, before=before).run()
         report = summarise(outcomes, damage=store.damage)
-        keep_report(store, outcomes, report, basis=prepared.basis, renews=renews)
+        basis = None if store.path is None else prepared.basis
+        keep_report(store, outcomes, report, basis=basis, renews=renews)
     return result_of(outcomes, report, store)
 
 

@@ -147,14 +147,24 @@ def is_overdue(error: str | None) -> bool:
 
 @dataclass
 class _Work:
-    """Answers to score, and how far it has come. `done` says that it is over."""
+    """Answers to score, and how far it has come."""
 
     asks: Sequence[ToScore]
     scores: list[Score] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
-    done: threading.Event = field(default_factory=threading.Event)
+    # Free once it is over.
+    lock: threading.Lock = field(default_factory=threading.Lock)
     # Nobody waits for it any more.
     left: bool = False
+
+    def __post_init__(self) -> None:
+        self.lock.acquire()
+
+    def is_done(self, seconds: float) -> bool:
+        """Whether it is over, waiting so long."""
+        if done := self.lock.acquire(timeout=seconds):
+            self.lock.release()
+        return done
 
 
 class Scoring:
@@ -176,11 +186,11 @@ class Scoring:
         while len(scores) < len(asks):
             work = _Work(asks[len(scores) :])
             self._hand_over(work)
-            while not work.done.wait(_POLL_SECONDS) and not self._is_late(work, ends):
+            while not work.is_done(_POLL_SECONDS) and not self._is_late(work, ends):
                 pass
-            work.left = not work.done.is_set()
+            work.left = not (done := work.is_done(0))
             scores += list(work.scores)
-            if not work.done.is_set():
+            if not done:
                 scores += self._leave_behind(asks[len(scores) :], ends)
         return scores[: len(asks)]
 
@@ -248,7 +258,7 @@ def _serve_works(
             if work.left:
                 return
             came_back(ask)
-        work.done.set()
+        work.lock.release()
 
 
 # Answers of one score after which the scorer is looked at.

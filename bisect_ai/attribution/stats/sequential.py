@@ -79,7 +79,8 @@ class SequentialTests:
         self._over = [False] * k
         self._named: frozenset[int] = frozenset()
         # What the names above were worked out from: looks taken, alpha and its division. They are read far more often than it changes.
-        self._named_at: tuple[int, float, bytes] | None = None
+        self._named_at: tuple[int, float, Floats] = 0, alpha, self.weights
+        self._taken = 0
 
     def grant(self, alpha: float) -> None:
         """Give the family its part of alpha, before its first difference is heard."""
@@ -90,6 +91,7 @@ class SequentialTests:
         looks = self._looks[axis]
         while not self._over[axis] and len(looks) < len(self._schedule) and self._schedule[len(looks)] <= len(differences):
             size = self._schedule[len(looks)]
+            self._taken += 1
             looks.append((size, standardised(differences[:size], None if clusters is None else clusters[:size])))
 
     def is_due(self, axis: int, queries: int) -> bool:
@@ -120,14 +122,15 @@ class SequentialTests:
         looks = self._looks[axis]
         if not self._over[axis] and len(differences) > (looks[-1][0] if looks else 1):
             self._over[axis] = True
+            self._taken += 1
             looks.append((len(differences), standardised(differences, clusters)))
 
     def named(self) -> frozenset[int]:
         """The axes proved to have a net cost, by Holm's steps; a name stays."""
-        looks = sum(map(len, self._looks))
-        if not looks or (read := (looks, self.alpha, self.weights.tobytes())) == self._named_at:
+        looks, alpha, weights = self._named_at
+        if looks == self._taken and (not looks or (alpha == self.alpha and weights is self.weights)):
             return self._named
-        self._named_at, named = read, set(self._named)
+        self._named_at, named = (self._taken, self.alpha, self.weights), set(self._named)
         while self.alpha and len(named) < self._k:
             passed = {a: x for a in range(self._k) if a not in named and (x := self._excess(a, self._level(a, named))) > 0}
             if not passed:
