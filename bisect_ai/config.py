@@ -272,17 +272,14 @@ class Config(RepositorySettings):
 
     @property
     def target_seconds(self) -> float:
-        """How long one answer may take: as the settings say, else no longer than the run may."""
-        return self._seconds("target")
+        """How long one answer may take. One that the end of the run's minutes cuts off is no failure of the target's."""
+        return float(self.timeouts.target)
 
     @property
     def scorer_seconds(self) -> float:
-        """How long one score may take, likewise."""
-        return self._seconds("scorer")
-
-    def _seconds(self, what: str) -> float:
-        seconds, minutes = float(getattr(self.timeouts, what)), self.budget.minutes
-        return seconds if minutes is None or what in self.timeouts.model_fields_set else min(seconds, minutes * 60)
+        """How long one score may take: as the settings say, else no longer than the run may."""
+        seconds, minutes = float(self.timeouts.scorer), self.budget.minutes
+        return seconds if minutes is None or "scorer" in self.timeouts.model_fields_set else min(seconds, minutes * 60)
 
     @property
     def is_away(self) -> bool:

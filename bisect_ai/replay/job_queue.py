@@ -297,7 +297,7 @@ class JobQueue:
             error = f"TimeoutError: {why}{f'; {left}' if left else ''}"
             answer = Answer(error=error, outcome="timeout")
             done.append(Done(job, answer, calls=max(counted.calls, 1), late=jobs is None))
-        for item in done if self._judges else ():
+        for item in done if self._judges and jobs is not None else ():  # that the time is up says nothing of the target
             self._judge(item)
         if done:
             self._finished.put(done)

@@ -57,6 +57,11 @@ class Standpoint:
         """The run once more with this many calls allowed."""
         return f'budget={{"calls": {calls}}} in bisect_ai.run' if self.in_python else self.again("run", f"--max-calls {calls}")
 
+    def with_usd(self, usd: float) -> str:
+        """The run once more with this much money allowed."""
+        most = f"{float(f'{usd:.2g}'):g}"
+        return f'budget={{"usd": {most}}} in bisect_ai.run' if self.in_python else self.again("run", f"--max-usd {most}")
+
     def in_git(self, command: str | None) -> str | None:
         """A git command, told where the settings file is when that is elsewhere."""
         folder = posixpath.dirname(self.config)

@@ -28,6 +28,7 @@ from bisect_ai.report.watch_values import CanaryBlock, WithheldReason
 # Queries below which no test of a search can reach its bound, whatever their answers are (`calls_needed`).
 FEW_QUERIES = 24
 # How a run says that it stopped because nothing answers.
+OUT_OF_TIME, OUT_OF_MONEY = "stopped at the time cap", "stopped at the money cap"
 SILENCE = "nearly every answer is empty"
 
 
@@ -88,26 +89,40 @@ def _to_settle(report: Report, quoting: Quoting, at: Standpoint) -> tuple[str, l
         return replace(at, store=".bisect-ai-2").again("run"), [
             "once you have seen why nothing is answered; a new store asks anew"
         ]
+    if report.loss.estimate is None and (report.verdict.stopped or "").startswith(OUT_OF_TIME):
+        return at.again("run", "--max-minutes 10"), ["too few answers came in before the time was up: allow more minutes"]
     if needed is None and report.log and 0 < (report.log.sampled or 0) < FEW_QUERIES:
         return "", [f"the log has {count(report.log.sampled, 'query', 'queries')} to ask: log more, or sample more of it"]
     if needed is None and report.loss.estimate is None:
         if failed := next((told for told in report.warnings if told.startswith(f"scorer {report.metric} failed on ")), ""):
             return at.again("run"), [f"once the scorer is mended: answers are not paid twice; {quoting.prose(failed)}"]
         # Chosen: enough for a first estimate with four axes.
-        return at.with_calls(600), ["too few answers for any estimate: allow more calls, or sample more queries"]
+        return _with_room(report, at, 600), ["too few answers for any estimate: allow more calls, or sample more queries"]
     made = (report.usage.calls or 0) + (report.usage.cached or 0)
     sampled, asked = report.log.sampled if report.log else None, report.loss.n
     if needed is None and sampled and asked and sampled >= 2 * asked:
         few = f"{asked:,} of {sampled:,} queries were asked: too few to say how many calls it takes"
-        return at.with_calls(3 * made), [f"{few}; answers are not paid twice"]
+        return _with_room(report, at, 3 * made), [f"{few}; answers are not paid twice"]
     if needed is None and sampled and asked and sampled > asked and is_cut_short(report):
         left = f"{sampled - asked:,} of {count(sampled, 'query', 'queries')} have not run in all combinations of the design"
-        return at.with_calls(made * sampled // asked + 1), [f"{left}; answers are not paid twice"]
+        return _with_room(report, at, made * sampled // asked + 1), [f"{left}; answers are not paid twice"]
     if needed is None:
         return "", [_longer_log(report)]
-    return at.with_calls((made + needed) * 6 // 5), [  # a fifth more than the estimate, which holds in four of five cases
+    return _with_room(
+        report, at, (made + needed) * 6 // 5
+    ), [  # a fifth more than the estimate, which holds in four of five cases
         f"goes on with this run: about {count(needed, 'more call', 'more calls')}{_price(report, needed)} would probably settle it"
     ]
+
+
+def _with_room(report: Report, at: Standpoint, calls: int) -> str:
+    """The run once more with room for so many calls, under the cap that ended it."""
+    stopped, usage = report.verdict.stopped or "", report.usage
+    if stopped.startswith(OUT_OF_TIME):  # the minutes are counted anew
+        return at.again("run")
+    if stopped.startswith(OUT_OF_MONEY) and usage.usd and usage.calls:
+        return at.with_usd(1.1 * usage.usd / usage.calls * calls)  # dearer answers may follow
+    return at.with_calls(calls)
 
 
 def _price(report: Report, calls: int) -> str:

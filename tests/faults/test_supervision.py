@@ -182,11 +182,24 @@ def test_what_the_clock_cuts_off_is_no_failure_of_the_slow_release() -> None:
     assert result.to_dict()["loss"]["estimate"] == 0.0
 
 
+def test_a_release_whose_answers_take_longer_than_the_run_is_not_said_to_fail(tmp_path: Path) -> None:
+    """All of bad's answers are cut off; that is on record, and nothing is told of it but its cost."""
+
+    def slow(query: Any, release: Any) -> str:
+        return _hang() if release["model"] == "n" and release["prompt"] == "b" else "yes"
+
+    result = run(slow, store=tmp_path / "store", concurrency=8)
+    assert result.verdict.kind == "inconclusive" and result.observations["error"].isna().all()
+    with Store(tmp_path / "store") as opened:
+        spent = opened.spending(result.report["run"])
+    assert spent.errors > 0 and spent.trials >= len(result.observations) + spent.errors
+
+
 @pytest.mark.parametrize("name", QUEER)
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_a_target_that_misbehaves_once_is_at_most_a_failed_trial(name: str, is_async: bool, tmp_path: Path) -> None:
     started = time.monotonic()
-    result = run(target_of(QUEER[name], is_async=is_async), store=tmp_path / "store")
+    result = run(target_of(QUEER[name], is_async=is_async), store=tmp_path / "store", timeouts={"target": 0.6})
     assert time.monotonic() - started < 0.02 * 60 + GRACE + LEEWAY
     seen = result.observations
     failed = set(seen[seen["outcome"] != "ok"]["query"])
@@ -238,7 +251,7 @@ def test_a_coroutine_that_plays_with_its_task_is_a_failed_trial(act: Any) -> Non
         return await act() if query.id == "q3" else "yes"
 
     started = time.monotonic()
-    seen = run(target).observations
+    seen = run(target, timeouts={"target": 0.6}).observations
     assert time.monotonic() - started < 0.02 * 60 + GRACE + LEEWAY
     assert set(seen[seen["outcome"] != "ok"]["query"]) == {"q3"}
 
@@ -426,3 +439,14 @@ def test_a_judge_that_hangs_ends_with_the_time_of_the_run(monkeypatch: pytest.Mo
         result = run(lambda query, release: "yes", scorers=[judge])
     assert time.monotonic() - started < 3 * LEEWAY
     assert result.verdict.kind == "inconclusive" and "time cap" in result.verdict.sentence
+
+
+def test_a_run_that_is_shorter_than_one_answer_says_so_and_accuses_nobody() -> None:
+    result = run(lambda query, release: _hang(), minutes=0.01, concurrency=24)
+    assert result.verdict.kind == "inconclusive"
+    assert result.verdict.sentence.startswith("inconclusive: stopped at the time cap of 0.01 minutes")
+    todo = " ".join(str(result).split())
+    assert (
+        "too few answers came in before the time was up: allow more minutes" in todo
+        and "calls" not in todo.split("Do now")[1].split("Cost")[0]
+    )

@@ -360,6 +360,10 @@ def test_an_open_verdict_whose_log_is_hardly_used_says_what_to_type() -> None:
     assert card.command == "bisect-ai run --max-calls 420"
     assert card.todo[0].startswith("24 of 600 queries were asked: too few to say how many calls it takes")
     assert card_of(report_of({**report, "log": {**log, "sampled": 30}})).command == ""
+    verdict, usage = {"kind": "inconclusive", "stopped": "stopped at the time cap of 2 minutes"}, {"calls": 140, "usd": 0.7}
+    assert card_of(report_of({**report, "verdict": verdict})).command == "bisect-ai run"
+    verdict = {**verdict, "stopped": "stopped at the money cap: 0.7 of 0.7 USD spent, and the next call may cost up to 0.01"}
+    assert card_of(report_of({**report, "verdict": verdict, "usage": usage})).command == "bisect-ai run --max-usd 2.3"
     assert "bisect-ai" not in card_of(report_of(report), at=Standpoint(in_python=True)).command
 
 
