@@ -202,8 +202,8 @@ class _Hunks:
         pieces = self._pieces(rows, ours, theirs, run)
         if sum(piece.good != piece.bad for piece in pieces) < 2:
             return pieces
-        first, last = (run.i1 + 1, run.i2) if ours else (run.j1 + 1, run.j2)
-        block = f"{'' if ours else 'new '}{f'line {first}' if first == last else f'lines {first}–{last}'}"
+        first, last = (run.j1 + 1, run.j2) if theirs else (run.i1 + 1, run.i2)
+        block = f"{'new ' if theirs else ''}{f'line {first}' if first == last else f'lines {first}–{last}'}"
         return [piece._replace(block=block) for piece in pieces]
 
     def _pieces(self, rows: list[_Pair], ours: list[range], theirs: list[range], run: Run) -> list[TextPiece]:

@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from bisect_ai.report.accounting import cost_told
 from bisect_ai.report.blocks import Scale, count, duration, held, listed, negated
 from bisect_ai.report.canary_report import canary_places
-from bisect_ai.report.change_report import churn_of
+from bisect_ai.report.change_report import churn_of, shared_place
 from bisect_ai.report.comparison import leading
 from bisect_ai.report.headline import failure_told, headline, sureness
 from bisect_ai.report.phrases import beside_phrases, candidates_phrase, change_name, open_axes
@@ -227,7 +227,7 @@ def _open_axes(report: Report, quoting: Quoting) -> Iterator[str]:
         if changes:
             settled = axis in inside and inside[axis].kind == "no_single_change"
             told = "no single one of them is to blame" if settled else "which of them: not known"
-            yield f"{quoting.name(axis)}: {count(changes, 'change')}, {told}"
+            yield f"{quoting.name(axis)}: {count(changes, 'change')}, {told}{shared_place(axis, report, quoting)}"
 
 
 def _errors(report: Report, quoting: Quoting) -> Iterator[str]:

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from bisect_ai.report.blocks import UNKNOWN, Scale, count, listed, scale_for
 from bisect_ai.report.measured_values import NetChurn, ReportedEffect, SideEffect, SideMetric
-from bisect_ai.report.phrases import change_name, is_inseparable, measured_phrase, share_phrase
+from bisect_ai.report.phrases import (
+    change_name,
+    group_phrase,
+    is_inseparable,
+    measured_phrase,
+    rolled_back_changes,
+    share_phrase,
+)
 from bisect_ai.report.report_values import Report, fine_scale, scale_of
 from bisect_ai.report.untrusted_text import PLAIN, Quoting
 
@@ -40,10 +48,17 @@ def guilty_axes(report: Report, cause: NamedCause, quoting: Quoting) -> list[Axi
     if not drill:
         return []
     known = {inside.axis: inside for inside in drill.axes}
-    return [_axis(known.get(axis) or DrilledAxis(axis=axis), cause, quoting) for axis in cause.axes]
+    return [_axis(known.get(axis) or DrilledAxis(axis=axis), cause, report, quoting) for axis in cause.axes]
 
 
-def _axis(inside: DrilledAxis, cause: NamedCause, quoting: Quoting) -> Axis:
+def shared_place(axis: str, report: Report, quoting: Quoting) -> str:
+    """Where all changes of an axis are, where none of several is to blame by itself: "; all are in system, lines 12-31"."""
+    around = zip(*(change.group for change in report.changes if change.axis == axis), strict=False)
+    shared = [level[0] for level in takewhile(lambda level: len(set(level)) == 1, around)]
+    return f"; all are in {group_phrase(shared, quoting)}" if shared else ""
+
+
+def _axis(inside: DrilledAxis, cause: NamedCause, report: Report, quoting: Quoting) -> Axis:
     named = tuple(c for c in cause.changes if c.axis == inside.axis)
     name, whole = quoting.name(inside.axis), inside.changes or len(named)
     if len(named) > 1 and len(named) == whole and all(map(is_inseparable, named)):
@@ -52,7 +67,7 @@ def _axis(inside: DrilledAxis, cause: NamedCause, quoting: Quoting) -> Axis:
         return Axis(f"{name}: {count(len(named))} of {count(whole, 'change')} to blame", named)
     reason = quoting.prose(inside.reason)
     if inside.kind == "no_single_change":
-        head = f"{name}: no single change of {count(whole)} is to blame"
+        head = f"{name}: no single change of {count(whole)} is to blame{shared_place(inside.axis, report, quoting)}"
         return Axis(f"{head} ({reason.removeprefix('no single change: ')})", ())
     return Axis(f"{name}: {count(whole, 'change')}, not told apart ({reason})", ())
 
@@ -103,10 +118,8 @@ def finer(report: Report, quoting: Quoting) -> str:
     rollback = report.verdict.rollback
     if rollback is None or rollback.finer is None or not rollback.changes:
         return ""
-    measured, changes = rollback.finer, rollback.changes
     scale = fine_scale(report, quoting)
-    names = listed([change_name(c, quoting) for c in changes])
-    return f"or only {names}, keeping all else: {measured_phrase(report, measured, scale)}"
+    return f"or only {rolled_back_changes(report, quoting)}, keeping all else: {measured_phrase(report, rollback.finer, scale)}"
 
 
 def place(change: NamedChange, quoting: Quoting) -> str:

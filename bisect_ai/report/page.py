@@ -31,6 +31,7 @@ from bisect_ai.report.phrases import (
     loss_phrase,
     measured_phrase,
     recovers_phrase,
+    rolled_back_changes,
     share_phrase,
 )
 from bisect_ai.report.planning_values import NamedChange
@@ -281,8 +282,7 @@ def _roll_back(report: Report) -> tuple[str, ...]:
     owners = tables.owned(rollback.axes, report, PLAIN)
     lines = [f"{owners}: {measured_phrase(report, rollback, scale)}."]
     if (finer := rollback.finer) and rollback.changes:
-        names = listed([one_line(f"{change.axis} {change.path}") for change in rollback.changes])
-        lines.append(f"Or only {names}: {measured_phrase(report, finer, scale)}.")
+        lines.append(f"Or only {rolled_back_changes(report, PLAIN)}: {measured_phrase(report, finer, scale)}.")
     return tuple(lines)
 
 

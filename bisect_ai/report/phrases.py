@@ -45,6 +45,8 @@ RESTORED = 0.8
 DIFFERS = 0.005
 # A share from which on it is all of the loss, and one below which it is written as 0 %.
 FULL, ROUNDS_TO_NOTHING = 0.995, 0.005
+# Changes of one group that are told by name where all of them are taken back.
+MOST_BY_NAME = 3
 UNSETTLED = "how they act together is not settled"
 UNSETTLED_ALONE = "whether it acts alone is not settled"  # of one axis, beside which another looks guilty too
 # Of the reason why a mixture cannot run, in a sentence; the table of combinations has all of it.
@@ -62,6 +64,28 @@ def change_name(change: ChangeReference | NamedChange, quoting: Quoting) -> str:
 def is_inseparable(change: NamedChange) -> bool:
     """Whether others are named with it only because no part of them runs without the rest."""
     return change.mode == "alone" and bool(change.with_)
+
+
+def rolled_back_changes(report: Report, quoting: Quoting) -> str:
+    """What the finer rollback takes back: changes by name, and a whole group of many by its place; empty without one."""
+    rollback = report.verdict.rollback
+    wanted = {(c.axis, c.path): c for c in rollback.changes} if rollback and rollback.finer else {}
+    groups: dict[tuple[str, tuple[str, ...]], list[NamedChange]] = {}
+    for change in report.changes:
+        groups.setdefault((change.axis, tuple(change.group)), []).append(change)
+    names = []
+    for (axis, group), members in groups.items():
+        own = [wanted.pop((c.axis, c.path)) for c in members if (c.axis, c.path) in wanted]
+        if group and MOST_BY_NAME < len(own) == len(members):
+            names.append(f"the {len(own)} changes of {quoting.name(axis)} in {group_phrase(group, quoting)}")
+        else:
+            names += [change_name(c, quoting) for c in own]
+    return listed([*names, *(change_name(c, quoting) for c in wanted.values())]) if names or wanted else ""
+
+
+def group_phrase(group: Sequence[str], quoting: Quoting) -> str:
+    """The groups around changes: "system, paragraph 2, lines 12-31"."""
+    return ", ".join(quoting.prose(each) for each in group)
 
 
 def cause_phrase(cause: NamedCause, *, quoting: Quoting = PLAIN, why: bool = True) -> str:

@@ -13,10 +13,10 @@ from bisect_ai.report.phrases import (
     along_phrase,
     calls_to_settle,
     cannot_run,
-    change_name,
     is_cut_short,
     is_more,
     restored_phrase,
+    rolled_back_changes,
 )
 from bisect_ai.report.report_values import WIDE, Report, fine_scale, is_of_watching
 from bisect_ai.report.run_blocks import GateBlock
@@ -171,7 +171,7 @@ def _only(report: Report, quoting: Quoting, scale: Scale) -> str:
     rollback = report.verdict.rollback
     if rollback is None or rollback.finer is None or not rollback.changes:
         return ""
-    names, finer = listed([change_name(change, quoting) for change in rollback.changes]), rollback.finer
+    names, finer = rolled_back_changes(report, quoting), rollback.finer
     back = restored_phrase(finer.restores, finer.restores_interval, more=is_more(report, finer))
     return f"or by hand only {names}: {_measured(finer.value, finer.interval, scale)}, {back}"
 

@@ -5,13 +5,14 @@ back, where the budget has slack; it puts them to the proof when the axes are kn
 
 It searches all changes of all guilty axes at once, with the rest of the release bad: so a pair whose halves lie in two axes is found,
 and a cause that needs company has it. What it names it also took back alone, in a cell of its own: that rollback may be finer than an
-axis.
+axis. Where the loss is spread over changes of which none stands out, it looks once more by group (a block of lines, a file, a folder,
+a tool): that names no change, but the smallest groups that bring the loss back when they are taken back together.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from bisect_ai.attribution.search.drill_problem import (
     DrillProblem,
     DrillResult,
     DrillTrial,
+    Finer,
 )
 from bisect_ai.release.changes import Change, Tree
 from bisect_ai.replay.engine import Engine
@@ -39,6 +41,9 @@ Window = TrialWindow[TrialRound]
 _HELD = 64
 # Calls left below which no change could be told from another.
 _WORTH_MEASURING = 8
+# Trials that the second look, by group, may take at least; else half of what the first one took (80 to 170 were enough in the
+# made-up incidents of twenty lines that cost a twentieth of the loss each).
+_FEWEST_FOR_GROUPS = 300
 
 
 class Mixtures:
@@ -46,15 +51,21 @@ class Mixtures:
 
     `beside`: axes that do not run without the new version of something in `axes`. Each is one bit behind those of the changes, so
     that the ground can go all the way back to what runs; which change it needs is found out like any other conflict.
+    `by_group`: a bit takes all changes of one group, the innermost around them.
     """
 
     level = LEVEL
 
-    def __init__(self, tree: Tree, axes: Sequence[str], digests: Digests, *, beside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, tree: Tree, axes: Sequence[str], digests: Digests, *, beside: Sequence[str] = (), by_group: bool = False
+    ) -> None:
         self._tree, self._digests = tree, digests
         self.axes = tuple(axes)
         self.changes = tuple(c for c in tree.changes if c.axis in axes)
-        self.parts = (*((c,) for c in self.changes), *(tuple(tree.axes[a]) for a in beside))
+        groups: dict[object, list[Change]] = {}
+        for c in self.changes:
+            groups.setdefault((c.axis, c.group) if by_group else c, []).append(c)
+        self.parts = (*map(tuple, groups.values()), *(tuple(tree.axes[a]) for a in beside))
         self._moved = (*axes, *beside)
         self._rest = [c for c in tree.changes if c.axis not in self._moved]
         self._bad_axes = tuple(a for a in tree.axes if a not in self._moved)
@@ -133,9 +144,9 @@ class Drilling:
         """Begin trials that tell suspects; False when there are none."""
         return self._ahead is not None and self._ahead.begin(engine, under_way, width=width)
 
-    def _ground(self, found: Attribution) -> Mixtures:
+    def _ground(self, found: Attribution, *, by_group: bool = False) -> Mixtures:
         guilty = self._guilty(found)
-        return Mixtures(self._tree, guilty, self._digests, beside=self._needing(guilty, found))
+        return Mixtures(self._tree, guilty, self._digests, beside=self._needing(guilty, found), by_group=by_group)
 
     def _guilty(self, found: Attribution) -> list[str]:
         return [a for a in self._prepared.axes if any(a in cause.axes for cause in found.causes)]
@@ -171,8 +182,9 @@ class Drilling:
 class _Search:
     """The conversation with the search, which may begin with the suspects while the axes are still measured."""
 
-    def __init__(self, stage: Drilling, ground: Mixtures) -> None:
-        self._stage, self._ground = stage, ground
+    def __init__(self, stage: Drilling, ground: Mixtures, *, most: int | None = None) -> None:
+        """`most`: trials that it may take; None: as many as are left."""
+        self._stage, self._ground, self._most = stage, ground, most
         self._prepared, self._ledger = stage._prepared, stage._ledger
         self._told = 0
         self._search = DrillSearch(self._problem(), proves=False)
@@ -200,6 +212,20 @@ class _Search:
         stopped: Callable[[], bool],
         watch: Watch,
     ) -> Drilled:
+        """What the conversation ends with, and where it leaves the loss spread, what one about groups of changes does."""
+        said = self._converse(found, engine, under_way, width=width, stopped=stopped, watch=watch)
+        back, measured = self._ground.changes_of(said.back), said.measured
+        coarse = self._stage._ground(found, by_group=True) if said.is_spread and not back else self._ground
+        if 1 < len(coarse.parts) < len(self._ground.parts) and self._stage._left >= _WORTH_MEASURING:
+            wider = _Search(self._stage, coarse, most=max(said.calls // 2, _FEWEST_FOR_GROUPS))
+            groups = wider._converse(found, engine, under_way, width=width, stopped=stopped, watch=watch)
+            if groups.measured is not None and groups.measured.enough:
+                back, measured = coarse.changes_of(groups.back), groups.measured
+        return self._drilled(found, said, [] if self._is_an_axis(back) else back, measured)
+
+    def _converse(
+        self, found: Attribution, engine: Engine, under_way: Window, *, width: int, stopped: Callable[[], bool], watch: Watch
+    ) -> DrillResult:
         search = self._search
         search.go_on(self._problem())
         while True:
@@ -209,8 +235,7 @@ class _Search:
                 break
             under_way.tell_next()
             watch(Belief("drill", found.loss))
-        said = search.result()
-        return self._drilled(found, said, said.back if said.back and not self._is_an_axis(said.back) else ())
+        return search.result()
 
     def _hear(self, outcomes: Sequence[Outcome]) -> None:
         self._told += len(outcomes)
@@ -223,7 +248,7 @@ class _Search:
         return DrillProblem(
             changes=len(ground.parts),
             breaking=tuple(broke),
-            budget=self._stage._left + self._told,
+            budget=self._stage._left + self._told if self._most is None else min(self._most, self._stage._left + self._told),
             fresh=tuple(q for q in range(problem.queries) if q not in ran),
             used=tuple(sorted(ran)),
             needs=ground.needs,
@@ -259,13 +284,13 @@ class _Search:
         return self._ledger.observations.paired_scores(self._prepared.problem.full, metric.name, metric)
 
     # -- what was found ----------------------------------------------------------------------------------------------
-    def _is_an_axis(self, back: tuple[int, ...]) -> bool:
+    def _is_an_axis(self, back: Collection[Change]) -> bool:
         """Whether reverting these changes reverts whole axes: that was measured before."""
-        reverted = set(self._ground.changes_of(back))
+        reverted = set(back)
         touched = {c.axis for c in reverted}
         return all(c in reverted for axis in touched for c in self._stage._tree.axes[axis])
 
-    def _drilled(self, found: Attribution, said: DrillResult, back: tuple[int, ...]) -> Drilled:
+    def _drilled(self, found: Attribution, said: DrillResult, back: Sequence[Change], measured: Finer | None) -> Drilled:
         inner = range(len(self._ground.changes))
         blamed = [self._blamed(cause, i) for cause in said.causes for i in cause.changes if i in inner]
         named = {b.change.axis for b in blamed}
@@ -279,8 +304,8 @@ class _Search:
             tuple(blamed),
             len(self._ledger.inside),
             said.unexplained,
-            tuple(self._ground.changes_of(back)),
-            said.measured if back else None,
+            tuple(back),
+            measured if back else None,
         )
 
     def _blamed(self, cause: DrillCause, number: int) -> Blamed:

@@ -92,6 +92,38 @@ def test_the_report_shows_a_tree_with_the_guilty_leaf_open_and_the_table_has_a_r
     assert rows["share"].notna().sum() == 1
 
 
+def with_block(side: str, rules: int) -> str:
+    """A prompt that begins with so many added rules."""
+    added = "".join(f"- Added rule number {i:02d}.\n" for i in range(rules))
+    return f"The shop's helper.\n{added}The sections:\n{prompt(side)}"
+
+
+def test_one_rule_of_a_block_is_named() -> None:
+    result = run(
+        lambda query, release: query % 4 == 0 and "rule number 13" in release["prompt"],
+        good={"prompt": with_block("old", 0), "model": "a"},
+        bad={"prompt": with_block("old", 20), "model": "b"},
+    )
+    (change,) = result.verdict.causes[0].changes
+    assert (change.path, change.after) == ("prompt:+15", "- Added rule number 13.\n")
+    assert change.group == ("new lines 2–21",)
+
+
+def test_a_loss_spread_over_a_block_names_no_rule_and_rolls_the_block_back() -> None:
+    def breaks(query: int, release: Any) -> bool:
+        return any(query % 50 == i and f"rule number {i:02d}" in release["prompt"]["system"] for i in range(20))
+
+    good = {"prompt": {"system": with_block("old", 0), "user": "a"}, "model": "a"}
+    bad = {"prompt": {"system": with_block("new", 20), "user": "b"}, "model": "b"}
+    result = run(breaks, good=good, bad=bad)
+    assert result.report["drill"]["kind"] == "no_single_change"
+    rollback = result.verdict.rollback
+    assert rollback is not None and rollback.finer is not None and rollback.finer.restores is not None
+    assert [c.path for c in rollback.changes] == [f"system:+{i}" for i in range(2, 22)]
+    assert rollback.finer.restores > 0.7
+    assert "only the 20 changes of prompt in system, new lines 2–21" in " ".join(terminal.render(dict(result.report)).split())
+
+
 def test_a_pair_across_two_axes_is_found_though_neither_half_costs_anything() -> None:
     def breaks(query: int, release: Any) -> bool:
         return query % 4 == 0 and is_new(release["prompt"], 5) and "b" in release["tools"]["one"]

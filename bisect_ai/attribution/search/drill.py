@@ -109,7 +109,8 @@ class DrillSearch:
             return DrillResult("found", (cause,), reason, self._spent)
         if self._settled:
             kind, reason = REASONS[self._settled]
-            return DrillResult(kind, (), reason, self._spent)  # type: ignore[arg-type]  # one of the three
+            is_spread = self._settled == "scattered"
+            return DrillResult(kind, (), reason, self._spent, is_spread=is_spread)  # type: ignore[arg-type]  # one of the three
         if self._proof is None:
             reason = "the budget or the queries were spent before any change was proved"
             return DrillResult("inconclusive", (), reason, self._spent)

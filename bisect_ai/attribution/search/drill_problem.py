@@ -126,6 +126,8 @@ class DrillResult:
     back: tuple[int, ...] = ()
     # What `back` was measured to restore.
     measured: Finer | None = None
+    # Whether changes that are not named cost quality, too.
+    is_spread: bool = False
 
     @property
     def changes(self) -> frozenset[int]:

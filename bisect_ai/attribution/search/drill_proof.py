@@ -301,9 +301,10 @@ class Proof:
             reason = "proved to cost quality on average" + ("; others beside them do too" if more else "")
             if not more and not self._search.is_complete:
                 reason += "; others may be missing"
-            return DrillResult("found", causes, reason, calls, left, back, measured)
+            return DrillResult("found", causes, reason, calls, left, back, measured, is_spread=more)
         if found.kind == "cause":
-            return DrillResult("no_single_change", (), "what is lost is spread over changes of which none stands out", calls)
+            reason = "what is lost is spread over changes of which none stands out"
+            return DrillResult("no_single_change", (), reason, calls, is_spread=True)
         if found.kind == "no_regression":
             return DrillResult("no_single_change", (), "the changes in the guilty axes cost nothing that matters", calls)
         return DrillResult("inconclusive", (), "the budget or the queries were spent before any change was proved", calls)
