@@ -202,7 +202,7 @@ def _row(row: HistoryRow, join: str) -> tuple[str, ...]:
         one_line(row.question),
         f"{one_line(row.good)} →{join}{one_line(row.bad)}",
         one_line(row.metric),
-        f"{scale.number(row.good_value)} → {scale.number(row.bad_value)}",
+        f"{scale.number(row.good_value)} →{join}{scale.number(row.bad_value)}",
         scale.bracket(row.loss, interval, join=join),
         f"{kind}:{join}{axes}" if axes else kind,
     )
