@@ -33,6 +33,7 @@ MOST_OF_A_CELL = 500
 FEWEST = 8
 # Queries with both values that a change is estimated from: one shows no spread.
 FEWEST_PAIRS = 2
+_AT_OTHER_TIMES = "the search ran its combinations at different times"
 _NO_QUERY = Query({"id": "", "input": ""})
 # (n,) of a cell: a value of each query's first trial in it; NaN: none.
 Column = Callable[[int], Floats]
@@ -46,6 +47,8 @@ class TrialValues:
     unit: str
     higher_is_better: bool | None
     column: Column
+    # Whether it hangs on when a trial ran, as the load of a service does, and the design ran its combinations one after the other.
+    when: bool = False
 
 
 def side_metrics(outcomes: Outcomes) -> list[SideMetric]:
@@ -87,7 +90,8 @@ def _built_in(outcomes: Outcomes, trials: _Trials) -> Iterator[TrialValues]:
         np.array(table.attempts),
     )
     yield TrialValues("cost", "USD", False, trials.of(np.where(idle | (usd == 0), np.nan, usd)))
-    yield TrialValues("latency", "seconds", False, trials.of(np.where(idle, np.nan, np.array(table.latencies))))
+    latency = trials.of(np.where(idle, np.nan, np.array(table.latencies)))
+    yield TrialValues("latency", "seconds", False, latency, when=outcomes.prepared.config.design == "adaptive")
     yield TrialValues("tokens", "tokens", False, trials.of(np.where(idle | (tokens == 0), np.nan, tokens)))
     yield TrialValues("requests", "requests", False, trials.of(np.where(table.logged | (requests < 1), np.nan, requests)))
     for tool in texts.tools():
@@ -200,12 +204,13 @@ def _row(outcomes: Outcomes, metric: TrialValues) -> SideMetric | None:
     if np.isnan(good).all() or np.isnan(bad).all():
         return None
     table = paired_table(good, bad, weights=problem.weights, clusters=problem.clusters)
-    both = len(table.scores) >= FEWEST_PAIRS
-    change = (
-        estimate(table, _BAD_LESS_GOOD, what="bad minus good")
-        if both
-        else Estimate(None, None, len(table.scores), "bad minus good: not estimated, fewer than two queries have both")
-    )
+    n = len(table.scores)
+    if metric.when:
+        change = _missing_estimate(_AT_OTHER_TIMES, n)
+    elif n < FEWEST_PAIRS:
+        change = Estimate(None, None, n, "bad minus good: not estimated, fewer than two queries have both")
+    else:
+        change = estimate(table, _BAD_LESS_GOOD, what="bad minus good")
     return SideMetric(
         name=metric.name,
         unit=metric.unit,
@@ -236,6 +241,8 @@ def _parts_of_change(outcomes: Outcomes, metric: TrialValues, trials: _Trials) -
     problem, fixed = outcomes.prepared.problem, outcomes.prepared.config.design != "adaptive"
     if problem.k == 1:
         return []
+    if metric.when:
+        return [Part(name, None, _missing_estimate(_AT_OTHER_TIMES), None, None, False) for name in problem.axes]
     if fixed or trials.are_complete(problem.full):
         return _averaged_parts(outcomes, metric, trials)
     return [_in_context(problem, metric, axis) for axis in range(problem.k)]
