@@ -105,7 +105,9 @@ def _named_slot(
         return scribe.whole(good, bad, place)
     if exact:
         return either(good, bad, scribe.add(place, "renamed", old, new, f"{shown(old)} renamed to {shown(new)}"))
-    return unchanged(good) if same(good, bad) else inner(good, bad, place)
+    if same(good, bad):
+        return unchanged(good)
+    return scribe.whole(good, bad, place) if _is_other_example(good, bad) else inner(good, bad, place)
 
 
 def _ordered_items(
@@ -145,8 +147,11 @@ def _aligned(good: list[Any], bad: list[Any], spot: ChangeSpot, scribe: Scribe, 
     moves = matched_moves(gone, ((pair, theirs[pair.j]) for pair in pairs if pair.j is not None and pair.i is None))
     numbers: dict[_Pair, int] = {}
     slots: list[Node] = []
+    turns = _exchanges(good, bad, pairs)
     for pair in pairs:
-        if pair in moves:
+        if pair in turns:
+            slots.append(_exchange_slot(good, bad, pair, turns[pair], numbers, spot, scribe))
+        elif pair in moves:
             slots.append(_moved_slot(good, bad, pair, moves[pair], numbers, spot, scribe))
         else:
             slots.append(_item_slot(good, bad, pair, spot, scribe, inner))
@@ -190,6 +195,52 @@ def _likeness(a: Json, b: Json) -> float:
     return 1.0 if same(a, b) else 0.0
 
 
+# Roles of messages that begin an exchange, or stand outside of any.
+_BEGINS = ("user", "human", "system", "developer")
+
+
+def _exchanges(good: list[Any], bad: list[Any], pairs: list[_Pair]) -> dict[_Pair, list[_Pair]]:
+    """Message to all that differ with it in what a user asks and an assistant answers, where these are several."""
+    if not all(isinstance(item, dict) and isinstance(item.get("role"), str) for item in (*good, *bad)):
+        return {}
+    found: dict[_Pair, list[_Pair]] = {}
+    begun: list[_Pair] = []
+    for pair in pairs:
+        sides = [side[at] for side, at in ((good, pair.i), (bad, pair.j)) if at is not None]
+        if sides[-1]["role"] in _BEGINS or (begun and _kind(pair) != _kind(begun[-1])):
+            begun = []
+        if len(sides) == 2 and same(*sides):
+            continue
+        begun.append(pair)
+        if len(begun) > 1:
+            found |= dict.fromkeys(begun, begun)
+    return found
+
+
+def _kind(pair: _Pair) -> tuple[bool, bool]:
+    return pair.i is None, pair.j is None
+
+
+def _exchange_slot(
+    good: list[Any],
+    bad: list[Any],
+    pair: _Pair,
+    turns: list[_Pair],
+    numbers: dict[_Pair, int],
+    spot: ChangeSpot,
+    scribe: Scribe,
+) -> Node:
+    """A message that goes only with the others of its exchange."""
+    first = turns[0]
+    if first not in numbers:
+        before = [good[turn.i] for turn in turns if turn.i is not None] or MISSING
+        after = [bad[turn.j] for turn in turns if turn.j is not None] or MISSING
+        place = spot.item(first.j or 0, new=True) if first.i is None else spot.item(first.i)
+        (numbers[first],) = scribe.whole(before, after, place).ids
+    sides = [MISSING if at is None else side[at] for side, at in ((good, pair.i), (bad, pair.j))]
+    return either(sides[0], sides[1], numbers[first])
+
+
 def _moved_slot(
     good: list[Any],
     bad: list[Any],
@@ -218,4 +269,18 @@ def _item_slot(good: list[Any], bad: list[Any], pair: _Pair, spot: ChangeSpot, s
     old, new = good[pair.i], bad[pair.j]
     if same(old, new):
         return unchanged(old)
-    return inner(old, new, place) if _likeness(old, new) >= _ALIKE else scribe.whole(old, new, place)
+    is_edit = _likeness(old, new) >= _ALIKE and not _is_other_example(old, new)
+    return inner(old, new, place) if is_edit else scribe.whole(old, new, place)
+
+
+# What an example asks, and what it answers.
+_ASKED = ("input", "question", "query", "user", "prompt", "instruction", "q")
+_ANSWERED = ("output", "answer", "response", "assistant", "completion", "expected", "a")
+
+
+def _is_other_example(old: Json, new: Json) -> bool:
+    """Whether both the question and the answer of an example are others: the new question with the old answer would be nonsense."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return False
+    differ = {key for key in old if key in new and not same(old[key], new[key])}
+    return not differ.isdisjoint(_ASKED) and not differ.isdisjoint(_ANSWERED)

@@ -37,7 +37,7 @@ _PROSE = re.compile(
 )
 _ITEM = re.compile(r"\s*([-*+•]|\d+[.)]|#+)\s")  # an item of a list, or a heading, begins a statement
 _CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)  # a line that ends a statement
-_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*\s+")  # with quotes and brackets behind it; also in Chinese and Japanese
+_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*(?=\s)")  # with quotes and brackets behind it; also in Chinese and Japanese
 
 
 class TextPiece(NamedTuple):
@@ -96,7 +96,7 @@ def _hunk_place(piece: TextPiece, spot: ChangeSpot, paragraphs: list[int]) -> Ch
     """Where a piece is: its line in good; of several that were added in one place, its line in bad."""
     is_added = bool(piece.block) and not piece.good
     lead = len(lines_with_ends(text := piece.bad if is_added else piece.good)) - len(lines_with_ends(text.lstrip()))
-    position = f"+{piece.new_line + lead}" if is_added else str(piece.line + (lead if piece.block else 0))
+    position = f"+{piece.new_line + lead}" if is_added else str(piece.line + (lead if piece.block or piece.sentence else 0))
     paragraph = paragraphs[min(piece.line, len(paragraphs)) - 1]
     around = (f"paragraph {paragraph}" if paragraphs[-1] > 1 else "", piece.block)
     return spot.hunk(f"{position}.{piece.sentence}" if piece.sentence else position, *filter(None, around))
@@ -322,7 +322,7 @@ def _filled(pairs: list[_Pair], ours: Sequence[str], theirs: Sequence[str]) -> I
 
 def _by_sentence(piece: TextPiece) -> Iterator[TextPiece]:
     """Sentence against sentence in a long piece that keeps some of them, else the piece itself."""
-    if piece.good == piece.bad or min(len(piece.good), len(piece.bad)) < LONG:
+    if piece.good == piece.bad or max(len(piece.good), len(piece.bad)) < LONG:
         yield piece
         return
     a, b = _sentence_pieces(piece.good), _sentence_pieces(piece.bad)
@@ -330,12 +330,33 @@ def _by_sentence(piece: TextPiece) -> Iterator[TextPiece]:
     if not any(run.equal for run in runs):
         yield piece
         return
-    lines = list(accumulate((sentence.count("\n") for sentence in a), initial=piece.line))
+    lines, new_lines = (
+        list(accumulate((sentence.count("\n") for sentence in side), initial=line))
+        for side, line in ((a, piece.line), (b, piece.new_line))
+    )
     for run in runs:
-        good, bad = "".join(a[run.i1 : run.i2]), "".join(b[run.j1 : run.j2])
-        yield piece._replace(good=good, bad=bad, line=lines[run.i1], sentence=run.i1 + 1)
+        rows = _sentence_rows(a, b, run)
+        i, j = run.i1, run.j1
+        for mine, their in rows:
+            good, bad = "".join(a[i : i + mine]), "".join(b[j : j + their])
+            block = f"new sentences {run.j1 + 1}–{run.j2}" if len(rows) > 1 else piece.block
+            number = j + 1 if block and not good else i + 1
+            yield TextPiece(good, bad, lines[i], new_lines[j], number, block)
+            i, j = i + mine, j + their
+
+
+def _sentence_rows(a: list[str], b: list[str], run: Run) -> list[tuple[int, int]]:
+    """How many sentences of both sides stand against each other, in order: those that are edits, each by itself, or all of the run."""
+    ours, theirs = a[run.i1 : run.i2], b[run.j1 : run.j2]
+    if run.equal or len(ours) * len(theirs) > _MOST_PAIRS or max(len(ours), len(theirs)) > _MOST_STATEMENTS:
+        return [(len(ours), len(theirs))]
+    pairs = list(_filled(paired_statements(ours, theirs), ours, theirs))
+    if any(i is not None and j is not None and ours[i].strip() == theirs[j].strip() for i, j in pairs):
+        return [(len(ours), len(theirs))]  # only the space before it differs, which the others of the run decide
+    return [(i is not None, j is not None) for i, j in pairs]
 
 
 def _sentence_pieces(text: str) -> list[str]:
+    """Sentences with the space before them, so that one that is put behind the last leaves that as it is."""
     ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
     return [text[start:end] for start, end in pairwise(ends) if start < end]

@@ -90,6 +90,9 @@ AXES = st.fixed_dictionaries(
         "tools": tools(),
         "corpus": st.fixed_dictionaries({"documents": DOCUMENTS | VALUES}),
         "shots": st.lists(st.fixed_dictionaries({"input": LINES, "output": LINES}), max_size=4),
+        "messages": st.lists(
+            st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": LINES}), max_size=6
+        ),
         "named": st.lists(
             st.fixed_dictionaries({"id": st.integers(0, 4), "t": LINES}), max_size=4, unique_by=lambda i: i["id"]
         ),
@@ -120,7 +123,7 @@ def releases(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
         put_in = draw(st.lists(STATEMENTS, max_size=6)) if draw(st.booleans()) else None
         at = draw(st.integers(0, len(lines)))
         bad["prompt"] = "\n".join(draw(st.permutations(lines)) if put_in is None else [*lines[:at], *put_in, *lines[at:]])
-    for axis in ("shots", "named"):
+    for axis in ("shots", "messages", "named"):
         if axis in good and draw(st.booleans()):
             bad[axis] = draw(st.permutations(good[axis]))
     return good, bad

@@ -196,6 +196,28 @@ def test_a_long_rewritten_paragraph_is_compared_by_sentence() -> None:
     assert found.apply(found.changes[:1])["prompt"] == good.replace("briefly", "at length")
 
 
+def test_sentences_put_behind_others_are_a_change_each() -> None:
+    good = "Orders of a customer. Status and day."
+    added = (
+        " Never call it twice in one conversation with the same customer.",
+        " Ask for the number first, before anything else.",
+        " Sort the orders by day, the newest first, and say so.",
+    )
+    found = tree({"get": {"description": good}}, {"get": {"description": good + "".join(added)}}, "tools")
+    assert [(c.path, c.after) for c in found.changes] == [
+        (f"get.description:+1.{i}", text) for i, text in enumerate(added, start=3)
+    ]
+    assert found.apply(found.changes[1:2])["tools"]["get"]["description"] == good + added[1]  # type: ignore[index, call-overload]
+
+
+def test_sentences_put_before_the_first_go_with_it() -> None:
+    good = "Orders of a customer, with the status of each and the day on which it should arrive. " * 3
+    found = tree(good, f"Be quick. Be kind. {good}")
+    assert [c.after for c in found.changes] == [
+        "Be quick. Be kind. Orders" + good.partition("Orders")[2].partition(".")[0] + "."
+    ]
+
+
 def test_a_short_or_wholly_new_text_is_one_change() -> None:
     assert (only(tree("gpt-4", "gpt-5", "model")).path, only(tree("gpt-4", "gpt-5", "model")).kind) == ("model", "changed")
     assert only(tree("", "one\ntwo\n")).kind == "changed"
@@ -264,6 +286,33 @@ def test_items_without_names_are_aligned() -> None:
     bad = [{"input": "new", "output": "n"}, {"input": "a", "output": "x"}, {"input": "b", "output": "z"}, "stop", 2]
     found = tree(good, bad, "examples")
     assert rows(found) == [("[+0]", "added"), ("[1].output", "changed"), ("[3]", "changed")]
+
+
+def test_an_example_with_another_question_and_answer_is_one_change() -> None:
+    example = {"input": "Where is order one?", "output": "It is on its way."}
+    other = {"input": "Where is order two?", "output": "It is on its way back."}
+    assert only(tree({"examples": [example]}, {"examples": [other]})).path == "examples[0]"
+    assert only(tree({"examples": [{"name": "a", **example}]}, {"examples": [{"name": "a", **other}]})).path == "examples.a"
+    answered = {**example, "output": "It is on its way now."}
+    assert only(tree({"examples": [example]}, {"examples": [answered]})).path == "examples[0].output"
+
+
+def test_what_a_user_asks_and_an_assistant_answers_is_one_change() -> None:
+    def turns(*words: str) -> list[dict[str, str]]:
+        roles = ("user", "assistant") * len(words)
+        return [{"role": role, "content": word} for role, word in zip(roles, words, strict=False)]
+
+    start = [{"role": "system", "content": "Help."}, *turns("Where is it?", "On its way.")]
+    found = tree({"messages": start}, {"messages": start + turns("May I return it?", "Yes.", "How?", "By mail.")})
+    assert [(c.path, c.after) for c in found.changes] == [
+        ("messages[+3]", turns("May I return it?", "Yes.")),
+        ("messages[+5]", turns("How?", "By mail.")),
+    ]
+    assert found.apply(found.changes[1:])["prompt"] == {"messages": start + turns("How?", "By mail.")}
+    both = tree({"messages": start}, {"messages": [start[0], *turns("Where is my order?", "In the van.")]})
+    assert only(both).path == "messages[1]"
+    answer = tree({"messages": start}, {"messages": [*start[:2], {"role": "assistant", "content": "In the van."}]})
+    assert only(answer).path.startswith("messages[2]")
 
 
 def test_a_moved_item_is_one_change() -> None:
