@@ -53,7 +53,9 @@ class Engine:
         ends: float = float("inf"),
         trial_run: int | None = None,
         trusted: Callable[[], bool] = lambda: True,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
+        self._meanwhile = meanwhile  # done once, when nothing has come in for a while
         # Until what scores has worked, few jobs are out: as many as may fail, and no fewer than keep everybody busy.
         self._trusted = trusted
         self._desk = JobQueue(
@@ -145,7 +147,11 @@ class Engine:
         if self._hands.gathers and self._desk.waiting:
             self._hands.wake()
         with self._hold():
-            self._take_in(self._desk.collect(POLL_SECONDS))
+            heard = self._desk.collect(POLL_SECONDS)
+            self._take_in(heard)
+        if not heard and self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            meanwhile()
 
     def _is_over(self) -> bool:
         """Whether nothing more will come in: dispatch has stopped, and all is in or the grace time is over.

@@ -17,6 +17,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Attribution, Belief, Search, Trial
 from bisect_ai.attribution.questions.audit import AuditSearch
 from bisect_ai.attribution.questions.drift import DriftSearch
+from bisect_ai.attribution.questions.segments import get_ready
 from bisect_ai.attribution.questions.verify import VerifySearch
 from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.stats.smallest_loss import FIRST
@@ -168,13 +169,12 @@ class Study:
         self._rehearse()
         self._embed_corpora()
         replay = self._replay
-        hands_over = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted, "count": replay.count}
+        how: dict[str, Any] = {"commit": replay.commit, "begin": replay.starts, "undo": replay.unstarted, "count": replay.count}
         config, before = self._prepared.config, self._store.spending(self._run)
         # An earlier sitting leaves only what failed, so that failures in a row say less.
-        patience: dict[str, Any] = {"answered": before.trials > before.errors + before.held, "keep_going": config.keep_going}
-        patience |= {"ends": self._account.ends}
-        patience |= {"trial_run": SCORER_FAILURES, "trusted": lambda: replay.is_scored}
-        how: dict[str, Any] = {**hands_over, **patience, "hold": self._stop.held}
+        how |= {"answered": before.trials > before.errors + before.held, "keep_going": config.keep_going}
+        how |= {"trial_run": SCORER_FAILURES, "trusted": lambda: replay.is_scored, "ends": self._account.ends}
+        how |= {"hold": self._stop.held, "meanwhile": get_ready if self._prepared.question.bisects else None}
         last = over_by(self._account.ends + GRACE_SECONDS)
         with (
             self._hands() as (hands, seconds),

@@ -83,6 +83,43 @@ def test_concurrency_is_used_and_bounded(is_async: bool) -> None:
     assert 3 <= most <= 6
 
 
+def test_calls_that_were_quick_and_no_longer_are_get_all_workers() -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def turning(query: Query, release: Mapping[str, Any]) -> str:
+        nonlocal now, most
+        if int(query.id) >= 40:
+            with lock:
+                now += 1
+                most = max(most, now)
+            time.sleep(0.1)
+            with lock:
+                now -= 1
+        return ""
+
+    hands = local_hands(PythonTarget(turning, identity={}), 6)
+    with Engine(hands, concurrency=6, commit=lambda group: None) as engine:
+        engine.run(jobs(40))
+        assert hands.gathers
+        engine.run(jobs(64)[40:])
+        assert not hands.gathers
+    assert most >= 4
+
+
+def test_a_wait_is_used_once_and_a_quick_answer_leaves_none() -> None:
+    used: list[float] = []
+
+    def waited(function: Callable[..., Any]) -> None:
+        hands = local_hands(PythonTarget(function, identity={}), 2)
+        with Engine(hands, concurrency=2, commit=lambda group: None, meanwhile=lambda: used.append(time.monotonic())) as engine:
+            engine.run(jobs(4))
+
+    waited(lambda query, release: "")
+    assert not used
+    waited(lambda query, release: time.sleep(0.4) or "")
+    assert len(used) == 1
+
+
 def test_a_failed_trial_is_a_row() -> None:
     def flaky(query: Query, release: Mapping[str, Any]) -> str:
         if int(query.id) % 3 == 0:

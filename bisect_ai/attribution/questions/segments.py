@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,6 +97,12 @@ class _Slice:
     def members(self, known: Sequence[Condition]) -> Flags:
         flags = [known[i].members == holds for i, holds in self.conditions]
         return np.logical_and.reduce(flags) if flags else np.ones(len(known[0].members), bool)
+
+
+def get_ready() -> None:
+    """Import what slices are found with: a second, which a run has while it waits for answers and not at its end."""
+    with suppress(ImportError):  # it may have been left out: who needs it says so
+        import sklearn.tree  # noqa: F401
 
 
 def given_segments(column: str, labels: Sequence[str], paired: Paired) -> list[Segment]:
