@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from bisect_ai.targets.term_index import Ints, TermIndex
+    from bisect_ai.targets.term_index import TermIndex
+    from bisect_ai.targets.term_numbers import Ints
 
 DEFAULT_K = 4  # documents, as LangChain and most tutorials have it
 REMEMBERED_CORPORA = 64  # cells of six axes

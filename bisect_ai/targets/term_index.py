@@ -6,29 +6,21 @@ stands in it, so its scores are those of an index of its own: a row of another m
 
 from __future__ import annotations
 
-import re
-from array import array
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from string import ascii_lowercase, digits
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Two characters or more, as scikit-learn's vectorizers read them by default: their `\b` around it take time, and change nothing.
-_TERM = re.compile(r"\w\w+")
-# What `\w` is in ASCII, in lower case. A text of nothing else is split in half of the expression's time, single characters included.
-_CHARACTERS = f"{digits}{ascii_lowercase}_"
-_ASCII = "".join(each if each in _CHARACTERS else " " for each in map(str.lower, map(chr, range(128))))
+from bisect_ai.targets.term_numbers import Ints, TermNumbers
+
 # Characters, unless one document has more, of which one block is made at most: bounds what reading and weighing hold at a time.
 BLOCK = 2**24
 # Postings and documents up to which two blocks become one.
 MERGED = 2**21
 # Postings and terms of a block from which on scipy, which counts and sums them in a third of the time, earns its import of 0.1 s.
 SPARSE = 500_000
-Ints = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 
@@ -92,9 +84,8 @@ def _small(terms: Ints, known: int) -> bool:
     return len(terms) + known < SPARSE
 
 
-def _block(first: int, lengths: Ints, known: int, terms: Ints, counts: Ints) -> _Block:
-    """A block of documents of `lengths` terms each, which may come twice in one."""
-    size, documents = len(lengths), np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+def _block(first: int, size: int, known: int, documents: Ints, terms: Ints, counts: Ints) -> _Block:
+    """A block of `size` documents, of what stands in them; a term may come twice in a document."""
     if _small(terms, known):
         pairs, places = np.unique(documents * np.int64(known) + terms, return_inverse=True)
         counts, (documents, terms) = np.bincount(places, counts, len(pairs)).astype(np.int32), np.divmod(pairs, known)
@@ -104,26 +95,27 @@ def _block(first: int, lengths: Ints, known: int, terms: Ints, counts: Ints) -> 
     else:
         from scipy.sparse import coo_array
 
-        rows = coo_array((counts, (documents, terms)), shape=(size, known)).tocsr()
-        columns, ends, terms, counts = rows.tocsc(), rows.indptr, rows.indices, rows.data
+        # Where documents come in order, nothing is left to sort in columns.
+        columns = coo_array((counts, (documents, terms)), shape=(size, known)).tocsc()
+        rows = columns.tocsr()
+        ends, terms, counts = rows.indptr, rows.indices, rows.data
         by_term = columns.indptr, columns.indices, columns.data
     return _Block(first, ends.astype(np.int32), terms.astype(np.int32), _damped(counts) ** 2, *by_term)
 
 
 def _merged_blocks(one: _Block, other: _Block) -> _Block:
     """Two blocks of neighbouring documents as one."""
-    lengths, terms = (np.concatenate(pair) for pair in ((np.diff(one.ends), np.diff(other.ends)), (one.terms, other.terms)))
-    counts = np.concatenate([each.counts[np.argsort(each.documents, kind="stable")] for each in (one, other)])
-    return _block(one.first, lengths, other.known, terms, counts)
+    size, lengths = one.size + other.size, np.append(np.diff(one.ends), np.diff(other.ends))
+    counts = [each.counts[np.argsort(each.documents, kind="stable")] for each in (one, other)]
+    documents, terms = np.repeat(np.arange(size, dtype=np.int32), lengths), np.append(one.terms, other.terms)
+    return _block(one.first, size, other.known, documents, terms, np.concatenate(counts))
 
 
 class TermIndex:
     """The union of all documents seen, to which documents are added; not safe to add from two threads at once."""
 
     def __init__(self) -> None:
-        # No document is asked for its single characters.
-        self._numbers = defaultdict[str, int](None, {each: place for place, each in enumerate(_CHARACTERS)})
-        self._numbers.default_factory = self._numbers.__len__
+        self._numbers = TermNumbers()
         self._blocks: tuple[_Block, ...] = ()
         self._lengths = np.empty(0, dtype=np.int32)
 
@@ -137,16 +129,10 @@ class TermIndex:
             start = end
 
     def _add(self, texts: Sequence[str]) -> None:
-        read, lengths = array("i"), array("i")
-        for text in texts:
-            found = text.translate(_ASCII).split() if text.isascii() else _TERM.findall(text.lower())
-            lengths.append(len(found))
-            read.fromlist(list(map(self._numbers.__getitem__, found)))
-        terms, documents = np.frombuffer(read, dtype=np.int32), np.repeat(np.arange(len(texts)), lengths)
-        several = terms >= len(_CHARACTERS)
-        terms, sizes = terms[several], np.bincount(documents[several], minlength=len(texts)).astype(np.int32)
-        block = _block(len(self._lengths), sizes, len(self._numbers), terms, np.ones(len(terms), dtype=np.int32))
-        self._lengths = np.concatenate([self._lengths, sizes])
+        documents, terms = self._numbers.read(texts)
+        ones = np.ones(len(terms), dtype=np.int32)
+        block = _block(len(self._lengths), len(texts), len(self._numbers), documents, terms, ones)
+        self._lengths = np.append(self._lengths, np.bincount(documents, minlength=len(texts)).astype(np.int32))
         blocks = [*self._blocks, block]
         # Documents that come by one or two make no long row of blocks: each is read again a logarithm of times.
         while len(blocks) > 1 and blocks[-2].load <= min(2 * blocks[-1].load, MERGED - blocks[-1].load):
@@ -165,7 +151,7 @@ class TermIndex:
         norms[norms == 0] = 1.0
 
         def scores(question: str) -> Floats:
-            asked = [(term, count) for term, count in self._asked(question) if term < len(holding) and holding[term]]
+            asked = [(term, count) for term, count in self._numbers.asked(question) if term < len(holding) and holding[term]]
             weights = {term: float(_damped(count) * idf[term]) for term, count in asked}
             length = float(np.sqrt(sum(value**2 for value in weights.values()))) or 1.0
             found = np.zeros(size)
@@ -185,7 +171,7 @@ class TermIndex:
 
         def scores(question: str) -> Floats:
             found = np.zeros(len(lengths))
-            for term, asked in self._asked(question):
+            for term, asked in self._numbers.asked(question):
                 postings = [(first + documents, counts) for first, documents, counts in _postings(blocks, term)]
                 holding = sum(int(times[at].sum()) for at, _ in postings)
                 idf = float(np.log1p((n - holding + 0.5) / (holding + 0.5)))
@@ -205,12 +191,6 @@ class TermIndex:
         for each in self._blocks:
             holding[: each.known] += each.holding(times)
         return holding
-
-    def _asked(self, question: str) -> Iterator[tuple[int, int]]:
-        """Terms of a question that a document has, in the order of their numbers, and how often each is asked for."""
-        known = [self._numbers[each] for each in _TERM.findall(question.lower()) if each in self._numbers]
-        for term, count in zip(*np.unique(np.array(known, dtype=np.int64), return_counts=True), strict=True):
-            yield int(term), int(count)
 
 
 def _postings(blocks: Iterable[_Block], term: int) -> Iterator[tuple[int, Ints, Ints]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from bisect_ai.errors import ReleaseError
-from bisect_ai.targets import term_index
+from bisect_ai.targets import term_index, term_numbers
 from bisect_ai.targets.retrieval import DECIMALS, CorpusIndex, Document, Indexes, _best
 from bisect_ai.targets.term_index import TermIndex
 
@@ -122,6 +122,26 @@ def test_the_best_are_those_of_a_fresh_fit_whatever_was_read_before(
         scores = np.round(fitted(kind, [f"{i}\n{text}" for i, text in enumerate(corpus)], question), 12)
         best = sorted((i for i in range(len(corpus)) if scores[i] > 0), key=lambda i: (-scores[i], i))[:k]
         assert found == tuple(Document(str(i), corpus[i]) for i in best)
+
+
+# Words are told apart by eight characters at a time, four times.
+long_words = st.text("ab", min_size=1, max_size=40) | st.sampled_from(["a" * 8, "a" * 16, "a" * 32, "a" * 33, "é" * 9])
+
+
+@settings(deadline=None)
+@given(
+    corpus=st.lists(st.lists(long_words, max_size=9).map(" ".join), min_size=1, max_size=6),
+    question=st.lists(long_words, max_size=9).map(" ".join),
+    hashed=st.sampled_from([0, 500_000]),
+)
+def test_words_of_any_length_are_told_apart(corpus: list[str], question: str, hashed: int) -> None:
+    index = TermIndex()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(term_numbers, "HASHED", hashed)
+        index.add(corpus)
+    for asked in (question, *corpus):
+        expected = fitted("tfidf", corpus, asked)
+        np.testing.assert_allclose(index.tfidf(np.arange(len(corpus), dtype=np.int32))(asked), expected, rtol=1e-12, atol=1e-14)
 
 
 near = st.builds(lambda whole, part: whole / 4 + part * 10.0**-DECIMALS / 4, st.integers(-1, 4), st.integers(-6, 6))
