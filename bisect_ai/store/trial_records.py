@@ -141,13 +141,16 @@ class Unsettled:
         )
 
     def told(self) -> str:
-        """What a run says of the calls that were under way when it was killed."""
+        """What a run says of the calls that were under way when it was killed.
+
+        Each was on record before it left, so some may not have: a run killed while 32 calls waited for a rate limit had sent 2 of 35.
+        """
         if self.unpriced == self.calls:
             cost = "what they cost is not known"
         else:
             cost = f"at most {self.usd:.4g} USD" + (f", {self.unpriced} of them at an unknown price" if self.unpriced else "")
         calls = "1 call was" if self.calls == 1 else f"{self.calls} calls were"
-        return f"{calls} under way when the run was stopped or killed and may be billed: {cost}"
+        return f"{calls} under way or about to leave when the run was stopped or killed and may be billed: {cost}"
 
 
 @dataclass(frozen=True)

@@ -326,8 +326,8 @@ def test_the_index_and_the_store_count_the_same(tmp_path: Path) -> None:
         assert runs_of(path).plain[-1]["status"] == "running"
     said = runs_of(path)
     assert (
-        "2 calls were under way when the run was stopped or killed and may be billed: at most 0.125 USD, 1 of them at an unknown price"
-        in said.lines[-1]
+        "2 calls were under way or about to leave when the run was stopped or killed and may be billed: at most 0.125 USD, "
+        "1 of them at an unknown price" in said.lines[-1]
     )
     with Store(path) as store:
         for row in said.plain:

@@ -342,7 +342,7 @@ def test_a_killed_verification_goes_on_and_pays_nothing_twice(tmp_path: Path) ->
     told = [
         found
         for w in report["warnings"]
-        if (found := re.match(r"(\d+) calls? (?:was|were) under way when the run was stopped or killed", w))
+        if (found := re.match(r"(\d+) calls? (?:was|were) under way or about to leave when the run was stopped or killed", w))
     ]
     under_way = int(told[0][1]) if told else 0
     assert under_way <= 48  # a round
