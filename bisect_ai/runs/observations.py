@@ -217,7 +217,7 @@ class Observations(Sequence[Observation]):
         self.waits: dict[int, float] = {}
         self.reasons: dict[int, str] = {}
         self.unusual: dict[int, tuple[tuple[str, str], ...]] = {}
-        self._one_of: dict[Fate, Fate] = {}
+        self._one_of: dict[tuple[str | None, ...], Fate] = {}
 
     def __len__(self) -> int:
         return len(self.flags)
@@ -293,7 +293,7 @@ class Observations(Sequence[Observation]):
     @property
     def has_misses(self) -> bool:
         """Whether any trial rests on such a call."""
-        return any(fate.outcome == MISSING for fate in self._one_of)
+        return any(fate.outcome == MISSING for fate in self._one_of.values())
 
     @property
     def refused(self) -> Bools:
@@ -334,11 +334,13 @@ class Observations(Sequence[Observation]):
             value = scores.get(scorer)
             self.values.append(math.nan if value is None else value)
         self._add_answer(answer)
-        self.flags.append(_FRESH * fresh | _LOGGED * logged | _ESTIMATED * answer.usage.estimated | _EMPTY * answer.is_empty)
-        self.has_empty = self.has_empty or answer.is_empty
+        is_empty = answer.is_empty
+        self.flags.append(_FRESH * fresh | _LOGGED * logged | _ESTIMATED * answer.usage.estimated | _EMPTY * is_empty)
+        self.has_empty = self.has_empty or is_empty
         if answer.error is not None:
             self.errors[row] = answer.error
-        if unusual := [call for call in answer.tool_calls if call.answered not in (None, EXACT)]:
+        calls = answer.tool_calls
+        if calls and (unusual := [call for call in calls if call.answered not in (None, EXACT)]):
             self.unusual[row] = tuple((str(call.answered), signature(call.name, call.arguments)) for call in unusual)
         if answer.reason is not None:
             self.failed[row] = answer.reason
@@ -357,8 +359,8 @@ class Observations(Sequence[Observation]):
         self.tokens_out.append(usage.output_tokens)
         self.steps.append(answer.steps)
         self.attempts.append(answer.attempts)
-        fate = Fate(answer.outcome, answer.model_returned, answer.fingerprint, answer.endpoint)
-        self.fates.append(self._one_of.setdefault(fate, fate))
+        told = answer.outcome, answer.model_returned, answer.fingerprint, answer.endpoint
+        self.fates.append(self._one_of.get(told) or self._one_of.setdefault(told, Fate(*told)))
 
 
 class FinishedTrial(NamedTuple):
