@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 AXIS, RELEASE, LOSS, COST, CHURN, ROLLBACK = "axis", "release", "loss", "cost", "churn", "rollback"
 PROVED, LIKELY, UNKNOWN = "proved", "likely", "not known"
-COMBINATION, COMBINATIONS = "combination", "combinations"
+COMBINATION = "combination"
 ALONE, TAKEN_BACK = "changed alone", "taken back alone"
 FAIR_SHARE = "fair share"
 ALL_OF_IT = "all of it"

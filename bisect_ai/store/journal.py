@@ -52,7 +52,9 @@ class JournalSegment:
             hold(self._file)
             sync_folder(folder)
         except OSError as error:
-            raise StoreError(f"cannot create a journal segment in {folder}: {_write_reason(error, folder)}") from error
+            raise StoreError(
+                f"cannot create a journal segment in {folder}: {_write_reason(error, folder, needed=RESERVE)}"
+            ) from error
         head = {"type": "segment", "schema": SCHEMA, "needs": NEEDS, "run": run, "pid": self._pid}
         self.append([({**head, "host": socket.gethostname(), "at": began}, None)])
 
@@ -271,10 +273,11 @@ def _disk_message(path: Path, error: OSError, need: int) -> str:
     return f"cannot write {need} bytes to the journal {path.name}: {_write_reason(error, path.parent)}"
 
 
-def _write_reason(error: OSError, folder: Path) -> str:
+def _write_reason(error: OSError, folder: Path, *, needed: int = 0) -> str:
+    wanted = f", {needed} are needed" if needed else ""
     try:
         space = os.statvfs(folder)
-        free = f" ({space.f_bavail * space.f_frsize} bytes free in {folder})"
+        free = f" ({space.f_bavail * space.f_frsize} bytes free in {folder}{wanted})"
     except OSError:
         free = ""
     if error.errno in _FULL:

@@ -345,7 +345,6 @@ class Base:
         self._answers = bytearray(problem.queries)
         self._values: set[float] = set()
         self._known: PairedSample | None = None
-        self._lot = np.random.default_rng([problem.seed, 4]).random(problem.queries)
 
     def ask(self, queries: int) -> list[Trial]:
         """Both corner trials of the next `queries` queries."""
