@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from pathlib import PurePosixPath
 from typing import Any
 
 from bisect_ai.canonical import Json, plain
@@ -38,8 +37,6 @@ from bisect_ai.release.tools import compared_tools, is_tools_axis
 # A path below `repo` to the author of each line of it in the bad release; nothing when nobody knows.
 Authors = Callable[[str], Sequence[str]]
 _YAML = (".yaml", ".yml")
-_KEYED = frozenset({".yaml", ".yml", ".toml", ".ini", ".cfg", ".env", ".properties"})
-_KEY = re.compile(r"\s*(?:- )?([\w.\"'-]+)\s*[:=]")  # a line of YAML, TOML or JSON that sets something
 _INDENT = re.compile(r"\n([ \t]+)\S")  # the indent of a JSON file, which a mixture keeps
 # That blaming all files of a diff may take; hunks of what is left stay whole.
 _SECONDS = 20.0
@@ -135,7 +132,7 @@ def _file(
     if is_data and (parsed := _both_parsed(good, bad, name)) is not None:
         form = inner(*parsed, place)
         return WrittenData(good, bad, form.ids, form, good, name.lower().endswith(_YAML))
-    split = partial(_split_piece, is_keyed=PurePosixPath(name).suffix.lower() in _KEYED, authors=partial(authors, name))
+    split = partial(_split_piece, authors=partial(authors, name))
     ends = _line_ends(good, bad)
     if ends is None:
         return diff_text(good, bad, place, scribe, split=split)
@@ -213,16 +210,13 @@ def _with_line_ends(
     return LineEnds(good, bad, form.ids | {number}, form, number, ends)
 
 
-def _split_piece(piece: TextPiece, *, is_keyed: bool, authors: Callable[[], Sequence[str]]) -> Iterator[TextPiece]:
-    """A hunk line by line where lines are keys, and by author where several people wrote it; else as it is."""
+def _split_piece(piece: TextPiece, *, authors: Callable[[], Sequence[str]]) -> Iterator[TextPiece]:
+    """A hunk by author where several people wrote it; else as it is."""
     a, b = lines_with_ends(piece.good), lines_with_ends(piece.bad)
     if piece.sentence or len(b) < 2 or (a and len(a) != len(b)):
         yield piece
         return
     pairs = list(zip(a or [""] * len(b), b, strict=True))
-    if is_keyed and a and all(_key_of(x) is not None and _key_of(x) == _key_of(y) for x, y in pairs):
-        yield from (TextPiece(x, y, piece.line + i, piece.new_line + i, block=piece.block) for i, (x, y) in enumerate(pairs))
-        return
     whose = list(authors()[piece.new_line - 1 : piece.new_line - 1 + len(b)])
     if len(whose) != len(b) or len(set(whose)) < 2:
         yield piece
@@ -242,11 +236,6 @@ def _with_blanks(whose: Sequence[str], lines: Sequence[str]) -> Iterator[str]:
     for whom, line in zip(whose, lines, strict=True):
         last = whom if line.strip() else last
         yield last
-
-
-def _key_of(line: str) -> str | None:
-    found = _KEY.match(line)
-    return found[1] if found else None
 
 
 class LineAuthors:

@@ -21,7 +21,8 @@ _NUMBER = re.compile(r"\s*\(?\d{1,3}[.)]\s+")
 _CLOSED = re.compile(r"[.!?:。！？：][\"')\]”’»*_`]*$")
 _OPENS = re.compile(r"[:：][*_]*$")
 _TAIL = 20
-_KEY = re.compile(r"(?:- )?[*_]*([A-Za-z_][\w.-]*(?: [\w-]+){0,3})[*_]*:[*_]*(?:\s|$)")
+# A line that sets something, also in YAML or JSON.
+_KEY = re.compile(r"(?:- )?[*_\"']*([A-Za-z_][\w.-]*(?: [\w-]+){0,3})[*_\"']*\s?:[*_]*(?:\s|$)")
 _DATA = re.compile(r"[\[{]\s*[\"{\[]")  # a line of JSON
 _TAG = re.compile(r"<(/?)([A-Za-z][\w:.-]*)(?:\s[^<>]*)?>")
 _CLOSING = re.compile(r"</([A-Za-z][\w:.-]*)>")

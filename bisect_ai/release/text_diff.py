@@ -31,13 +31,15 @@ _SMALL = 2
 _MOVED = 20
 # Share of words that two statements must have in common for one to be an edit of the other, and what the same key counts for.
 _EDITED, _SAME_KEY = 0.5, 0.75
-# Names of texts that are prose; of others, such as programs, a hunk is not taken apart by statement.
+# Names of texts that are prose, and of settings, whose lines `key = value` are statements, too; in others, such as programs, a hunk
+# is not taken apart by statement.
 _PROSE = re.compile(
     r"(\.(md|markdown|mdx|txt|text|rst|adoc|prompt|prompty|ya?ml|j2|jinja\d?|tmpl|tpl|hbs|mustache|liquid))?", re.IGNORECASE
 )
-_ITEM = re.compile(r"\s*([-*+•]|\d+[.)]|#+)\s")  # an item of a list, or a heading, begins a statement
-_CLOSED = re.compile(r".*[.!?:;。！？][\"')\]”’]*\s*", re.DOTALL)  # a line that ends a statement
-_SENTENCE_END = re.compile(r"[.!?。！？]+[\"')\]”’]*(?=\s)")  # with quotes and brackets behind it; also in Chinese and Japanese
+_SETTINGS = re.compile(r"\.(toml|ini|cfg|env|properties)", re.IGNORECASE)
+_SENTENCE_END = re.compile(
+    r"(?<![.!?。！？])[.!?。！？]++[\"')\]”’]*+(?=\s)"
+)  # with quotes and brackets behind it; also in Chinese and Japanese
 
 
 class TextPiece(NamedTuple):
@@ -61,7 +63,7 @@ def diff_text(good: str, bad: str, spot: ChangeSpot, scribe: Scribe, *, split: S
     """How the two texts, which differ, are put together."""
     is_open = not good.endswith("\n") and not bad.endswith("\n")  # so that what comes behind the last line leaves that as it is
     ours, theirs = (good + "\n", bad + "\n") if is_open else (good, bad)
-    pieces = list(_text_pieces(ours, theirs, is_prose=bool(_PROSE.fullmatch(PurePosixPath(spot.label).suffix))))
+    pieces = list(_text_pieces(ours, theirs, suffix=PurePosixPath(spot.label).suffix))
     if split is not None:
         pieces = [part for piece in pieces for part in (split(piece) if piece.good != piece.bad else (piece,))]
     if len(pieces) == 1:
@@ -131,29 +133,30 @@ def _paragraphs(text: str) -> list[int]:
 # -- hunks -------------------------------------------------------------------------------------------------------
 
 
-def _text_pieces(good: str, bad: str, *, is_prose: bool) -> Iterator[TextPiece]:
+def _text_pieces(good: str, bad: str, *, suffix: str) -> Iterator[TextPiece]:
     """Pieces that add up to both texts. Equal ones have the same text on both sides."""
     a, b = lines_with_ends(good), lines_with_ends(bad)
     if max(len(a), len(b)) > _MOST_LINES:
         yield TextPiece(good, bad, 1, 1)
         return
-    hunks = _Hunks(a, b)
+    are_settings = bool(_SETTINGS.fullmatch(suffix))
+    hunks = _Hunks(a, b, effort=_EFFORT if are_settings or _PROSE.fullmatch(suffix) else 0, are_settings=are_settings)
     for run in align(a, b, blank=is_blank):
-        pieces = None
         if run.equal:
             yield hunks.piece(range(run.i1, run.i2), range(run.j1, run.j2))
         else:
-            pieces = hunks.by_statement(run) if is_prose else None
+            pieces = hunks.by_statement(run)
             for piece in hunks.by_paragraph(run) if pieces is None else pieces:
-                yield from _by_sentence(piece)
+                yield from hunks.by_sentence(piece)
 
 
 class _Hunks:
-    """Takes the hunks of two texts apart."""
+    """Takes the hunks of two texts apart. `effort`: what that may cost; 0 for a text without statements."""
 
-    def __init__(self, a: list[str], b: list[str]) -> None:
-        self._a, self._b = a, b
-        self._effort = _EFFORT
+    def __init__(self, a: list[str], b: list[str], *, effort: int, are_settings: bool) -> None:
+        self._a, self._b, self._effort = a, b, effort
+        # As they are read, where a line `key = value` of settings is like any other that sets something.
+        self._read = [[line.replace("=", ": ", 1) for line in side] if are_settings else side for side in (a, b)]
         # None until there is a hunk to take apart.
         self._outlines: tuple[Outline, Outline] | None = None
 
@@ -162,41 +165,30 @@ class _Hunks:
         good, bad = "".join(self._a[ours.start : ours.stop]), "".join(self._b[theirs.start : theirs.stop])
         return TextPiece(good, bad, ours.start + 1, theirs.start + 1)
 
-    # -- by paragraph, then line against line ------------------------------------------------------------------------
     def by_paragraph(self, run: Run) -> Iterator[TextPiece]:
-        """Paragraph against paragraph when both sides have as many, else the run as one; then by line where all are edits."""
+        """Paragraph against paragraph when both sides have as many, else the run as one."""
         ours, theirs = _stretches(self._a, run.i1, run.i2), _stretches(self._b, run.j1, run.j2)
         alike = len(ours) == len(theirs) > 1 and is_blank(self._a[run.i1]) == is_blank(self._b[run.j1])
         for mine, their in zip(ours, theirs, strict=True) if alike else [(range(run.i1, run.i2), range(run.j1, run.j2))]:
-            yield from self._line_by_line(mine, their)
+            yield self.piece(mine, their)
 
-    def _line_by_line(self, ours: range, theirs: range) -> Iterator[TextPiece]:
-        """Line against line when each is a statement of its own and an edit of the other, else one piece."""
-        a, b = self._a[ours.start : ours.stop], self._b[theirs.start : theirs.stop]
-        alike = len(a) == len(b) > 1 and all(dice(words_of(x), words_of(y)) >= _EDITED for x, y in zip(a, b, strict=True))
-        if not alike or not (_are_items(a) and _are_items(b)):
-            yield self.piece(ours, theirs)
-            return
-        for i, j in zip(ours, theirs, strict=True):
-            yield self.piece(range(i, i + 1), range(j, j + 1))
-
-    # -- by statement ------------------------------------------------------------------------------------------------
     def by_statement(self, run: Run) -> list[TextPiece] | None:
-        """Each statement by itself; None where the hunk is small, has one only, or cannot be taken apart."""
+        """Each statement by itself; None where there is one only, where they cannot be told apart, and for most small hunks."""
+        if not self._effort:
+            return None
         sides = range(run.i1, run.i2), range(run.j1, run.j2)
-        if all(sum(not is_blank(s[i]) for i in side) <= _SMALL for s, side in zip((self._a, self._b), sides, strict=True)):
-            return None
-        self._outlines = self._outlines or (Outline(self._a), Outline(self._b))
+        self._outlines = self._outlines or (Outline(self._read[0]), Outline(self._read[1]))
         ours, theirs = (outline.statements(side) if side else [] for outline, side in zip(self._outlines, sides, strict=True))
-        is_large = max(len(ours), len(theirs)) > _MOST_STATEMENTS or len(ours) * len(theirs) > _MOST_PAIRS
-        cost = len(ours) * len(theirs) + _STATEMENT * (len(ours) + len(theirs))
-        if is_large or max(len(ours), len(theirs)) < 2 or cost > self._effort:
+        if max(len(ours), len(theirs)) < 2 or not self._is_worth(len(ours), len(theirs)):
             return None
-        self._effort -= cost
-        texts = [self._text(self._a, each) for each in ours], [self._text(self._b, each) for each in theirs]
+        texts = [self._text(self._read[0], each) for each in ours], [self._text(self._read[1], each) for each in theirs]
         pairs = paired_statements(*texts)
+        is_small = all(
+            sum(not is_blank(s[i]) for i in side) <= _SMALL for s, side in zip((self._a, self._b), sides, strict=True)
+        )
         is_new = (run.i1, run.j1, run.i2, run.j2) == (0, 0, len(self._a), len(self._b))
-        if is_new and all(i is None or j is None for i, j in pairs):
+        edits = sum(i is not None and j is not None for i, j in pairs)
+        if (is_small and edits < len(pairs)) or (is_new and not edits):
             return None
         rows = list(_filled(pairs, *texts))
         pieces = self._pieces(rows, ours, theirs, run)
@@ -205,6 +197,14 @@ class _Hunks:
         first, last = (run.j1 + 1, run.j2) if theirs else (run.i1 + 1, run.i2)
         block = f"{'new ' if theirs else ''}{f'line {first}' if first == last else f'lines {first}–{last}'}"
         return [piece._replace(block=block) for piece in pieces]
+
+    def _is_worth(self, ours: int, theirs: int) -> bool:
+        """Whether so many statements may be paired; if so, that is taken off what the text may cost."""
+        cost = ours * theirs + _STATEMENT * (ours + theirs)
+        if max(ours, theirs) > _MOST_STATEMENTS or ours * theirs > _MOST_PAIRS or cost > self._effort:
+            return False
+        self._effort -= cost
+        return True
 
     def _pieces(self, rows: list[_Pair], ours: list[range], theirs: list[range], run: Run) -> list[TextPiece]:
         """The pieces of paired statements. Neighbours that only have another number are one; blank lines that stay are apart."""
@@ -223,7 +223,7 @@ class _Hunks:
         i, j = row
         if i is None or j is None:
             return False
-        mine, their = self._text(self._a, ours[i]), self._text(self._b, theirs[j])
+        mine, their = self._text(self._read[0], ours[i]), self._text(self._read[1], theirs[j])
         return mine != their and unnumbered(mine) == unnumbered(their)
 
     def _without_blanks(self, mine: range, their: range) -> Iterator[TextPiece]:
@@ -242,6 +242,45 @@ class _Hunks:
             if ours or theirs:
                 yield self.piece(ours, theirs)
 
+    # -- by sentence -------------------------------------------------------------------------------------------------
+    def by_sentence(self, piece: TextPiece) -> Iterator[TextPiece]:
+        """Sentence against sentence in a long piece that keeps some of them, else the piece itself."""
+        if piece.good == piece.bad or not (piece.good and piece.bad) or max(len(piece.good), len(piece.bad)) < LONG:
+            yield piece
+            return
+        end = piece.good[len(piece.good.rstrip()) :]
+        end = end if end == piece.bad[len(piece.bad.rstrip()) :] else ""
+        a, b = _sentence_pieces(piece.good.removesuffix(end)), _sentence_pieces(piece.bad.removesuffix(end))
+        runs = align(a, b)
+        if not any(run.equal for run in runs):
+            yield piece
+            return
+        lines, new_lines = (
+            list(accumulate((sentence.count("\n") for sentence in side), initial=line))
+            for side, line in ((a, piece.line), (b, piece.new_line))
+        )
+        for run in runs:
+            rows = self._sentence_rows(a, b, run)
+            i, j = run.i1, run.j1
+            for mine, their in rows:
+                good, bad = "".join(a[i : i + mine]), "".join(b[j : j + their])
+                block = f"new sentences {run.j1 + 1}–{run.j2}" if len(rows) > 1 else piece.block
+                number = j + 1 if block and not good else i + 1
+                yield TextPiece(good, bad, lines[i], new_lines[j], number, block)
+                i, j = i + mine, j + their
+        if end:
+            yield TextPiece(end, end, lines[-1], new_lines[-1])
+
+    def _sentence_rows(self, a: list[str], b: list[str], run: Run) -> list[tuple[int, int]]:
+        """How many sentences of both sides stand against each other, in order: those that are edits by themselves, or all."""
+        ours, theirs = a[run.i1 : run.i2], b[run.j1 : run.j2]
+        if run.equal or not self._is_worth(len(ours), len(theirs)):
+            return [(len(ours), len(theirs))]
+        pairs = list(_filled(paired_statements(ours, theirs), ours, theirs))
+        if any(i is not None and j is not None and ours[i].strip() == theirs[j].strip() for i, j in pairs):
+            return [(len(ours), len(theirs))]  # only the space before it differs, which the others of the run decide
+        return [(i is not None, j is not None) for i, j in pairs]
+
     @staticmethod
     def _text(lines: list[str], span: range) -> str:
         return "".join(lines[span.start : span.stop])
@@ -252,11 +291,6 @@ def _stretches(lines: list[str], start: int, stop: int) -> list[range]:
     lengths = [len(list(run)) for _, run in groupby(lines[start:stop], is_blank)]
     ends = list(accumulate(lengths, initial=start))
     return [range(a, b) for a, b in pairwise(ends)]
-
-
-def _are_items(lines: list[str]) -> bool:
-    """Whether no statement runs on from one line to the next."""
-    return all(_CLOSED.fullmatch(before) or _ITEM.match(after) for before, after in pairwise(lines))
 
 
 # A statement of good and one of bad, by number; None where there is no such one.
@@ -317,46 +351,8 @@ def _filled(pairs: list[_Pair], ours: Sequence[str], theirs: Sequence[str]) -> I
             yield from zip(gone, come, strict=True)
 
 
-# -- by sentence -------------------------------------------------------------------------------------------------
-
-
-def _by_sentence(piece: TextPiece) -> Iterator[TextPiece]:
-    """Sentence against sentence in a long piece that keeps some of them, else the piece itself."""
-    if piece.good == piece.bad or max(len(piece.good), len(piece.bad)) < LONG:
-        yield piece
-        return
-    a, b = _sentence_pieces(piece.good), _sentence_pieces(piece.bad)
-    runs = align(a, b)
-    if not any(run.equal for run in runs):
-        yield piece
-        return
-    lines, new_lines = (
-        list(accumulate((sentence.count("\n") for sentence in side), initial=line))
-        for side, line in ((a, piece.line), (b, piece.new_line))
-    )
-    for run in runs:
-        rows = _sentence_rows(a, b, run)
-        i, j = run.i1, run.j1
-        for mine, their in rows:
-            good, bad = "".join(a[i : i + mine]), "".join(b[j : j + their])
-            block = f"new sentences {run.j1 + 1}–{run.j2}" if len(rows) > 1 else piece.block
-            number = j + 1 if block and not good else i + 1
-            yield TextPiece(good, bad, lines[i], new_lines[j], number, block)
-            i, j = i + mine, j + their
-
-
-def _sentence_rows(a: list[str], b: list[str], run: Run) -> list[tuple[int, int]]:
-    """How many sentences of both sides stand against each other, in order: those that are edits, each by itself, or all of the run."""
-    ours, theirs = a[run.i1 : run.i2], b[run.j1 : run.j2]
-    if run.equal or len(ours) * len(theirs) > _MOST_PAIRS or max(len(ours), len(theirs)) > _MOST_STATEMENTS:
-        return [(len(ours), len(theirs))]
-    pairs = list(_filled(paired_statements(ours, theirs), ours, theirs))
-    if any(i is not None and j is not None and ours[i].strip() == theirs[j].strip() for i, j in pairs):
-        return [(len(ours), len(theirs))]  # only the space before it differs, which the others of the run decide
-    return [(i is not None, j is not None) for i, j in pairs]
-
-
 def _sentence_pieces(text: str) -> list[str]:
     """Sentences with the space before them, so that one that is put behind the last leaves that as it is."""
-    ends = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    last = len(text.rstrip())
+    ends = [0, *(end for match in _SENTENCE_END.finditer(text) if (end := match.end()) < last), len(text)]
     return [text[start:end] for start, end in pairwise(ends) if start < end]

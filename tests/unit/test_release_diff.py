@@ -176,6 +176,14 @@ def test_a_program_is_not_taken_apart_by_statement() -> None:
     assert [c.path for c in found.changes if c.after == added] == ["app.py:2"]
 
 
+def test_a_rewritten_part_of_a_program_stays_whole() -> None:
+    old, new = (
+        f"def {name}(a):\n    # {name.title()} a. Then b.\n    x = {name}.y\n    return x.{name}\n" * 3 for name in ("f", "g")
+    )
+    found = tree({"app.py": f"import a\n{old}end\n"}, {"app.py": f"import a\n{new}end\n"})
+    assert only(found).before == old
+
+
 def test_what_comes_behind_a_last_line_without_an_end_leaves_that_as_it_is() -> None:
     good, bad = "Rules:\n- One.", "Rules:\n- One.\n- Two.\n- Three.\n- Four."
     found = tree(good, bad)
