@@ -263,3 +263,18 @@ def test_calls_that_fail_do_not_say_that_all_is_well(tmp_path: Path) -> None:
     before, app.calls = app.calls, 0
     assert audit(app, tmp_path).report["audit"]["kind"] == "healthy"
     assert before and app.calls
+
+
+@pytest.mark.parametrize("wrong", [7, 1000], ids=["some wrong", "all right"])
+def test_an_audit_of_answers_that_are_all_alike_has_an_interval(wrong: int) -> None:
+    queries = [{"id": f"q{i}", "input": "?", "reference": "yes"} for i in range(1, 401)]
+    answer = {
+        "good": {"prompt": "a"},
+        "bad": {"prompt": "b"},
+        "queries": queries,
+        "scorers": [{"kind": "exact", "name": "correct"}],
+    }
+    result = bisect_ai.audit(target=lambda query, release: "yes" if int(query.id[1:]) % wrong else "no", **answer)
+    low, high = result.to_dict()["loss"]["interval"]
+    assert result.verdict.kind == "no_regression" and -0.05 < low < 0 < high < 0.05
+    assert bisect_ai.run(target=lambda query, release: "yes", **answer).to_dict()["loss"]["interval"][1] > 0

@@ -42,9 +42,9 @@ class PairedSample:
 
     @cached_property
     def reach(self) -> float:
-        """What one query can move: the range of the paired differences, of the scores if those do not differ, or 1."""
-        d = self.good - self.bad
-        return float(np.abs(d).max() or np.ptp(np.concatenate([self.good, self.bad])) or 1.0)
+        """What one query can move: the range of the paired differences, of the scores if those do not differ, else from 0 to them."""
+        d, scores = self.good - self.bad, np.concatenate([self.good, self.bad])
+        return float(np.abs(d).max() or np.ptp(scores) or np.abs(scores).max() or 1.0)
 
     @property
     def n(self) -> int:
@@ -101,11 +101,14 @@ def ratio_interval(sample: PairedSample, top: float, bottom: float, moved: Float
 
 
 def loss_sequence(sample: PairedSample) -> Estimate:
-    """The loss with an interval that holds at every look (asymptotic confidence sequence, Waudby-Smith et al. 2024)."""
+    """The loss with an interval that holds at every look (asymptotic confidence sequence, Waudby-Smith et al. 2024).
+
+    As if one query more had moved: 80 queries that all answered alike still leave room for some that would not.
+    """
     if sample.n < 8:
         return Estimate(None, None, sample.n, "loss: fewer than eight queries with both scores")
     value, influence = sample.mean(sample.good - sample.bad)
-    error, _ = sample.error(influence)
+    error = float(np.hypot(sample.error(influence)[0], sample.reach * sample.share.max()))
     tuning = 32 / sample.n
     half = error * math.sqrt((1 + tuning) * math.log((1 + 1 / tuning) / 0.05**2))
     return Estimate(value, (value - half, value + half), sample.n, "loss, paired by query, 95 % confidence sequence")

@@ -299,10 +299,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _interval_without_variation(table: ScoreTable, fit: Fit, contrast: Floats) -> tuple[float, float]:
     """With no variation among n queries: what a share of 1 - 0.025^(1/n) unseen queries of the seen range could move.
 
+    Where all scores are one, the range is from 0 to it; where all are 0, 1.
     A judge may have said the same by chance, so its noise comes on top.
     """
     seen = table.scores[~np.isnan(table.scores)]
-    reach = float(seen.max() - seen.min()) if seen.size else 0.0
+    reach = float(seen.max() - seen.min() or np.abs(seen).max() or 1.0) if seen.size else 0.0
     judged = float(table.judged(contrast[None])[0])
     sampled = table._sampled if np.isfinite(judged) else 0.0
     half = reach * (1 - 0.025 ** (1 / max(fit.freedom + 1, 1))) * (1 - sampled)
