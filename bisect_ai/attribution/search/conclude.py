@@ -352,7 +352,7 @@ def _measured_cells(e: Evidence) -> tuple[CellValue, ...]:
         status = "infeasible" if cell in rows.infeasible else "run"
         queries = rows.ran(cell)
         if len(queries) >= 2:
-            value = estimate(rows.table([cell], queries), np.array([1.0]), what="cell mean")
+            value = _stretched(estimate(rows.table([cell], queries), np.array([1.0]), what="cell mean"))
         else:
             few = "on queries that were chosen for having failed" if len(rows.chosen(cell)) else "fewer than two queries"
             value = Estimate(None, None, len(queries), few)
