@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, repeat
@@ -31,8 +31,7 @@ REMEMBERED_QUESTIONS = 50_000  # of a corpus; then all are forgotten, so that me
 # Corpora whose texts are known by the object: mixtures are of two, and a release that follows brings a third.
 KNOWN = 4
 
-# Of a score that ranks: beyond them are roundings, which depend on what was read before, and documents that tie go by their
-# place.
+# Of a score that ranks: beyond them are roundings, which depend on what was read before; documents that tie go by their place.
 DECIMALS = 12
 # Characters: shorter pieces hold no sentence.
 LEAST_CHUNK = 50
@@ -60,13 +59,14 @@ class Document(NamedTuple):
 class CorpusIndex:
     """One corpus made searchable; remembers what each question found.
 
-    `rows`: the places of its documents among those of the union, in the corpus's order.
+    `rows`: the places of its documents in the union, in the corpus's order; `numbers`: their ids, where these are only their places.
     """
 
     union: Sequence[Document] = field(repr=False)  # asyncio writes out results: seconds of whole corpora
     rows: Sequence[int] | Ints = field(repr=False)
     scores: Scores | None
     k: int | None
+    numbers: Sequence[str] | None = field(default=None, repr=False)
     # Where the scores come from embeddings: what has to have the question's before a search.
     vectors: VectorIndex | None = None
     _found: dict[str, tuple[Document, ...]] = field(default_factory=dict, repr=False)
@@ -95,12 +95,16 @@ class CorpusIndex:
         return self.search(question)
 
     def _first(self, k: int | None) -> tuple[Document, ...]:
-        return tuple(self.union[row] for row in self.rows[:k])
+        return self._at(range(len(self.rows))[:k])
 
     def _search(self, question: str) -> tuple[Document, ...]:
         if self.scores is None or not len(self.rows):
             return self._first(self.k)
-        return tuple(self.union[self.rows[place]] for place in _best(self.scores(question), self.k))
+        return self._at(_best(self.scores(question), self.k))
+
+    def _at(self, places: Iterable[int]) -> tuple[Document, ...]:
+        found, ids = [(place, self.union[self.rows[place]]) for place in places], self.numbers
+        return tuple(each if ids is None else Document(ids[place], each.text) for place, each in found)
 
 
 def _best(scores: Any, k: int | None) -> list[int]:
@@ -160,11 +164,16 @@ class _Union:
         self._places: dict[Document, int] = {}
         self._known: deque[_Named] = deque(maxlen=KNOWN)
 
-    def rows(self, given: Any, chunk: int | None) -> Ints:
-        """The rows of a corpus's documents, or of their pieces."""
-        if chunk is not None:
-            return self._rows([piece for document in read_documents(given) for piece in pieces(document, chunk)])
-        return self._named_rows(given) if isinstance(given, Mapping) else self._rows(read_documents(given))
+    def rows(self, given: Any, chunk: int | None) -> tuple[Ints, Sequence[str] | None]:
+        """The rows of a corpus's documents, or of their pieces, and their ids where these are no more than their places."""
+        if isinstance(given, Mapping) and chunk is None:
+            return self._named_rows(given), None
+        documents = read_pieces(given, chunk)
+        if isinstance(given, Mapping) or any(isinstance(item, Mapping) and "id" in item for item in given):
+            return self._rows(documents), None
+        # One inserted before them changes their numbers alone. A model may refuse a text without a word.
+        texts = [Document("" if each.text.strip() else each.id, each.text) for each in documents]
+        return self._rows(texts), tuple(each.id for each in documents)
 
     def _named_rows(self, given: Mapping[Any, Any]) -> Ints:
         """The rows of documents by name. A text that stood under its name in a corpus known, the same object, is not looked up."""
@@ -172,8 +181,7 @@ class _Union:
 
         names, texts, rows = list(given), list(given.values()), np.full(len(given), -1, dtype=np.int32)
         # Each text is a miss of the processor's cache; by the slice, several are waited for at once: half the time.
-        slices = (texts[at : at + 32] for at in range(0, len(texts), 32))
-        ids = np.fromiter(map(id, chain.from_iterable(slices)), dtype=np.uintp, count=len(texts))
+        ids = np.fromiter(map(id, chain.from_iterable(texts[at : at + 32] for at in range(0, len(texts), 32))), dtype=np.uintp)
         for known in self._known:
             if (rows < 0).any():
                 rows = np.maximum(rows, known.rows_of(names, ids))
@@ -269,19 +277,17 @@ class Indexes:
     def _built(self, corpus: Any) -> CorpusIndex:
         given, retriever = read_corpus(corpus)
         if retriever.kind == "none" or retriever.k == 0 or not given:
-            documents = read_documents(given)
-            if retriever.chunk is not None:
-                documents = tuple(piece for document in documents for piece in pieces(document, retriever.chunk))
+            documents = read_pieces(given, retriever.chunk)
             return CorpusIndex(documents, range(len(documents)), None, retriever.k)
         name = "" if retriever.model is None else canonical(retriever.model)
         union = self._union(name, retriever)
-        rows = union.rows(given, retriever.chunk)
-        key = name, retriever.kind, retriever.k, rows.tobytes()
+        rows, numbers = union.rows(given, retriever.chunk)
+        key = name, retriever.kind, retriever.k, rows.tobytes(), numbers
         index = self._by_content.get(key)
         if index is None:
             scores = getattr(union.index, retriever.kind)(rows)
             vectors = union.index if isinstance(union.index, VectorIndex) else None
-            index = CorpusIndex(union.documents, rows, scores, retriever.k, vectors)
+            index = CorpusIndex(union.documents, rows, scores, retriever.k, numbers, vectors)
         _remember(self._by_content, key, index)
         return index
 
@@ -329,6 +335,12 @@ def _document_text(value: Any, name: Any) -> str:
     if isinstance(value, str):
         return value
     raise ReleaseError(f"cannot read document {name!r} of the corpus: its text is a {type(value).__name__}, not a string")
+
+
+def read_pieces(value: Any, most: int | None) -> tuple[Document, ...]:
+    """The documents of a corpus as `read_documents`, in pieces of at most `most` characters."""
+    documents = read_documents(value)
+    return documents if most is None else tuple(piece for document in documents for piece in pieces(document, most))
 
 
 def pieces(document: Document, most: int) -> Iterator[Document]:

@@ -119,7 +119,7 @@ def test_the_best_are_those_of_a_fresh_fit_whatever_was_read_before(
     indexes, settings = Indexes(), {"kind": kind, "k": k}
     for corpus in union:
         found = indexes.get({"documents": list(corpus), "retriever": settings}).search(question)
-        scores = np.round(fitted(kind, [f"{i}\n{text}" for i, text in enumerate(corpus)], question), 12)
+        scores = np.round(fitted(kind, corpus, question), 12)
         best = sorted((i for i in range(len(corpus)) if scores[i] > 0), key=lambda i: (-scores[i], i))[:k]
         assert found == tuple(Document(str(i), corpus[i]) for i in best)
 
@@ -220,3 +220,12 @@ def test_documents_named_by_numbers_and_texts_are_read_in_one_order() -> None:
     indexes.get({2: corpus[2], 10: corpus[10]})
     assert [each.id for each in indexes.get(corpus).documents] == ["10", "2", "b"]
     assert [each.id for each in Indexes().get({"documents": corpus, "retriever": "none"}).documents] == ["10", "2", "b"]
+
+
+def test_documents_without_ids_are_not_read_anew_where_one_is_inserted_before_them() -> None:
+    indexes, texts = Indexes(), [f"a letter of {word}" for word in ("parcels", "stamps", "boxes")]
+    assert indexes.get(texts).search("stamps") == (Document("1", texts[1]),)
+    assert indexes.get(["a new one", *texts]).search("stamps") == (Document("2", texts[1]),)
+    assert indexes.get({"documents": texts, "retriever": {"chunk": 50}}).search("boxes") == (Document("2", texts[2]),)
+    assert [each.text for each in indexes._unions[""].documents] == [*texts, "a new one"]
+    assert [each.id for each in indexes.get(["a new one", *texts]).documents] == ["0", "1", "2", "3"]
