@@ -95,6 +95,7 @@ def make(
         "triple": [({a, b, c}, "together", 360)],
         "four": [({x}, "alone", 100) for x in range(4)],
         "mixed": [({a}, "alone", 200), ({b, c}, "together", 160)],
+        "lesser pair": [({a}, "alone", 260), ({b, c}, "together", 140)],
         "either": [({a, b}, "either", 360)],
         "masking": [({a}, "alone", 500)],
         "graded": [({a}, "alone", QUERIES)],

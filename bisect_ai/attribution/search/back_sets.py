@@ -1,34 +1,21 @@
 """Which of the named axes to take back: the smallest set that leaves next to nothing of the loss, and what must run to know.
 
 A set is measured in its own cell, beside good and bad on the same queries. Where nothing was measured yet, what reverting one axis
-brings back says what it leaves. How the axes act (`mode_of`) says more than each set by itself: where two act only together, either
-of them is enough, and where each acts alone none is. What axes cost one by one, added up and divided by what they cost in all, is the
-number of axes where they act only together, 1 where each acts alone, 0 where either is enough (reverted; introduced, the first and
-the last change places). The sum less an edge times the whole is a mean over the same queries, so the loss itself need not be known
-well.
+brings back says what it leaves. How the axes act (`search/modes`) says more than each set by itself: where two act only together,
+either of them is enough, and where each acts alone none is.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 from bisect_ai.attribution.problem import Mode, Problem
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
-# Cell to its weight.
-Contrast = dict[int, float]
-# How the axes act where their sum is small, and where it is large.
-Ways = tuple[Mode, Mode]
-COARSE = 1.5  # times the error of the most precise evidence from which on evidence does not count
-FEWEST_PAIRED = 8  # queries below which nothing is said
-PLAIN_APART = (
-    2.0  # standard errors from the edge between two ways at which it is settled: three kinds of evidence are looked at
-)
-
+PairActs = Callable[[tuple[int, ...], float], Mode | None]
+PLAIN_APART = 2.0  # standard errors from the edge between two ways at which it is settled
 FEWEST = 8  # queries below which nothing is said of a set
 # Of the loss, the part that a set which is not enough would leave: halfway lies RESTORED.
 OPEN = 0.4
@@ -47,8 +34,10 @@ SHOWN = 3.0  # log likelihood ratio of "leaves nothing" for which so many are ru
 class BackSets:
     """Sets of named axes, and what is left of the loss when they are reverted."""
 
-    def __init__(self, rows: QueryRows, reverting: Callable[[int], Mean]) -> None:
+    def __init__(self, rows: QueryRows, reverting: Callable[[int], Mean], pair_acts: PairActs) -> None:
         self._rows = rows
+        # How two axes act, where that is so many standard errors from being otherwise.
+        self._pair_acts = pair_acts
         # What reverting one axis brings back, by all that is known.
         self._reverting = reverting
         self._filled: set[int] = set()
@@ -112,9 +101,9 @@ class BackSets:
         wanted = SURELY if short else MEASURED  # it may have been chosen where it did little
         return self.measured(best) >= min(wanted, self._problem.queries) and not self.unclear(named)
 
-    def _acts(self, named: tuple[int, ...], *, apart: float) -> str | None:
+    def _acts(self, named: tuple[int, ...], *, apart: float) -> Mode | None:
         """How two axes act, where that is `apart` standard errors from being otherwise."""
-        return mode_of(self._rows, named, apart) if len(named) == 2 and not any(self._problem.needs) else None
+        return None if len(named) != 2 or any(self._problem.needs) else self._pair_acts(named, apart)
 
     def _guess(self, back: Sequence[int]) -> Mean:
         """What is left when `back` is reverted: measured, or for one axis what its reverting brings back, taken off the loss."""
@@ -181,78 +170,3 @@ class BackSets:
         unclear = self.left(best).favours_nothing(self._size) < ENOUGH and count >= MEASURED
         wanted = min(count + BATCH if unclear else MEASURED, MOST_MEASURED, self._problem.queries) - count
         return wanted > 0 and self.cell(best) != 0 and self.gauge(best, wanted, jointly=True)
-
-
-def mode_of(rows: QueryRows, named: Iterable[int], apart: float = PLAIN_APART) -> Mode | None:
-    """How the axes act, by what tells it best: a sum over the same queries, or each part over all of its own.
-
-    What is much less precise than the best does not count: it is of few queries, often because a question that looked poor was left
-    early, which bends it. None: no evidence is `apart` standard errors from the edge between two ways.
-    """
-    named, full = sorted(named), rows.problem.full
-    without = [full & ~(1 << a) for a in named]
-    within = [1 << a for a in named]
-    back = full & ~sum(within)
-    reverted: Ways = ("either", "together")
-    introduced: Ways = ("together", "either")
-    found = [
-        _side(rows.contrast, _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
-        _side(rows.contrast, _parts(without, full), {back: 1.0, full: -1.0}, reverted, apart),
-        _side(rows.contrast, _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
-        _side(partial(_from, full, rows), _parts(without, full), {0: 1.0, full: -1.0}, reverted, apart),
-        _side(partial(_from, 0, rows), _parts(within, 0, -1.0), {0: 1.0, full: -1.0}, introduced, apart),
-    ]
-    least = min((x[0] for x in found if x is not None), default=0.0)
-    return max((x[1:] for x in found if x is not None and x[0] <= COARSE * least), default=(0.0, None), key=lambda x: x[0])[1]
-
-
-def adds_up(rows: QueryRows, named: Sequence[int], apart: float) -> bool:
-    """Whether reverting all of these axes was measured to bring back what reverting each alone does, added up, or hardly less.
-
-    Two of them that act only together bring as much back each as both: the sum is more by the least part, or by a larger one. The
-    whole loss does not tell that, as axes that are not named may have a part of it. An axis that others need is reverted where these
-    are, too.
-    """
-    p, full = rows.problem, rows.problem.full
-    pairs = [p.reverted_pair(a) for a in named]
-    least = min(rows.mean(*pair).value for pair in pairs)
-    parts: Counter[int] = Counter()
-    for without, beside in pairs:
-        parts.update({without: 1})
-        parts.subtract({beside: 1})
-    contrast = _less(dict(parts), {full & ~p.reverting(named): 1.0, full: -1.0}, 1.0)
-    found = [m for m in (rows.contrast(contrast), _from(full, rows, contrast)) if m.n >= FEWEST_PAIRED]
-    excess = min(found, key=lambda m: m.error, default=NOTHING)
-    return excess.value + apart * excess.error < least
-
-
-def _side(
-    mean: Callable[[Contrast], Mean], parts: Contrast, whole: Contrast, ways: Ways, apart: float
-) -> tuple[float, float, Mode | None] | None:
-    """The error of where the parts lie, how far from the nearer of two edges in standard errors, and on which sides of them."""
-    count = len(parts) - 1
-    means = [mean(_less(parts, whole, edge)) for edge in (0.5, 0.5 * (1 + count))]
-    if means[0].n < FEWEST_PAIRED:
-        return None
-    (below, above), error = (m.z for m in means), max(m.error for m in means)
-    if below < -apart:
-        return error, -below, ways[0]
-    if above > apart:
-        return error, above, ways[1]
-    return (error, min(below, -above), "alone") if below > apart and above < -apart else (error, 0.0, None)
-
-
-def _from(hub: int, rows: QueryRows, contrast: Contrast) -> Mean:
-    """A contrast of cells, of each its difference from the cell `hub` over all queries that ran in both."""
-    means = [(w, rows.mean(cell, hub)) for cell, w in contrast.items() if cell != hub and w]
-    error = math.hypot(*(w * m.error for w, m in means)) if all(m.n for _, m in means) else math.inf
-    return Mean(sum(w * m.value for w, m in means), error, min(m.n for _, m in means))
-
-
-def _parts(cells: list[int], beside: int, sign: float = 1.0) -> dict[int, float]:
-    """The contrast of cells with one other, added up."""
-    return {**dict.fromkeys(cells, sign), beside: -sign * len(cells)}
-
-
-def _less(parts: dict[int, float], whole: dict[int, float], edge: float) -> dict[int, float]:
-    return {cell: parts.get(cell, 0.0) - edge * whole.get(cell, 0.0) for cell in {**parts, **whole}}

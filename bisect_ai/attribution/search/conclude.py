@@ -1,10 +1,7 @@
 """What a net search ends with, in three statements: who is guilty, how they act, what to roll back.
 
-*Guilty* are the axes whose net cost was proved. *How they act* is read off their own combinations: what reverting each alone
-brings back, added up and divided by what reverting all of them brings back, is the number of guilty axes when they act only
-together, 1 when each acts alone, 0 when either is enough. Where the interval of that ratio does not tell these apart, it is not
-settled. *The rollback* is the smallest set, measured in its own cell on queries that ran under good and bad too, that leaves less
-than a fifth of the loss.
+*Guilty* are the axes whose net cost was proved. *How they act* is read off their own combinations (`search/modes`). *The rollback*
+is the smallest set, measured in its own cell on queries that ran under good and bad too, that leaves less than a fifth of the loss.
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from bisect_ai.attribution.problem import (
     mask,
     within_one,
 )
-from bisect_ai.attribution.search.back_sets import adds_up, mode_of
+from bisect_ai.attribution.search.modes import OwnCost, how_named_act
 from bisect_ai.attribution.search.net_tests import table_of_all
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows, calls_needed
 from bisect_ai.attribution.stats.inference import ScoreTable, estimate
@@ -49,7 +46,6 @@ SHORT = 1.0
 # The same where several axes are named, or no other looks as if it cost a part of the loss. At 1 a seventh of the runs on
 # one graded cause (noise 5 %) recommended the whole release (planted incidents, seeds 9300 to 9323).
 PLAIN_SHORT = 2.0
-APART = 1.0  # standard errors from the middle between two modes at which it is settled which it is
 
 
 @dataclass(frozen=True)
@@ -76,6 +72,7 @@ class Evidence:
     open_axes: Mapping[int, Limit]
     # Those of which it is not excluded that they do as much as a named one, with it, or instead of it.
     may_join: Mapping[int, Limit]
+    own: OwnCost
 
 
 def conclude_search(e: Evidence) -> Attribution:
@@ -140,12 +137,10 @@ def _from_table(e: Evidence, queries: np.ndarray) -> Attribution:
 
 # -- a cause -------------------------------------------------------------------------------------------------------------
 def _search_cause(e: Evidence, shared: dict[str, object]) -> Attribution:
-    p = e.rows.problem
+    rows, p = e.rows, e.rows.problem
     back, value, restores = _chosen_rollback(e)
     named = tuple(sorted(e.named))
-    modes = _modes(e, named)
-    if len(modes) > 1 and not _is_chain(p, *named) and (e.may_join or not adds_up(e.rows, named, APART)):
-        modes = [(named, "unsettled")]
+    modes = how_named_act(rows, named, e.own, may_join=bool(e.may_join))
     causes = tuple(Cause(_axis_names(axes, p), mode, _measured_share(e, axes, mode)) for axes, mode in modes)
     notes = [] if not e.may_join else [_why_unsettled(_axis_names(sorted(e.may_join), p), _axis_names(named, p))]
     along = tuple(a for a in back if a not in e.named) if _goes_along(back, named, p) else ()
@@ -194,43 +189,6 @@ def why_more_goes_back(
 def _goes_along(back: tuple[int, ...], named: Sequence[int], p: Problem) -> bool:
     """Whether a rollback takes back named axes, and besides only what cannot run without their bad side."""
     return set(back) == set(bits(p.reverting(set(back) & set(named))))
-
-
-def _modes(e: Evidence, named: tuple[int, ...]) -> list[tuple[tuple[int, ...], Mode]]:
-    """How the named axes act, from what reverting each alone brings back beside what reverting all of them does."""
-    if len(named) == 1:
-        return [(named, "unsettled" if e.may_join else "alone")]
-    if _is_chain(e.rows.problem, *named):
-        return [((a,), "alone") for a in named]
-    acts = None if any(e.rows.problem.reverting([a]) != 1 << a for a in named) else mode_of(e.rows, named)
-    if acts is not None:
-        return [(named, acts)] if acts != "alone" else [((a,), "alone") for a in named]
-    rows, p, full, count = e.rows, e.rows.problem, e.rows.problem.full, len(named)
-    single = [rows.mean(*p.reverted_pair(a)) for a in named]
-    needy = any(p.needs)  # then what is left without an axis lacks what needs it as well
-    left = single if needy else [rows.mean(0, full & ~(1 << a)) for a in named]
-    both = rows.mean(full & ~p.reverting(named), full)
-    loss = rows.mean(0, full)
-    whole = loss if loss.error < both.error or both.n < FEWEST else both
-    if min(m.n for m in (*single, *left)) < FEWEST or whole.value <= 0:
-        return [(named, "unsettled")]
-    brought, short = (sum(m.value for m in means) / whole.value for means in (single, left))
-    errors = [
-        math.hypot(*(m.error for m in means), share * whole.error) / whole.value
-        for means, share in ((single, brought), (left, short))
-    ]
-    share, error = (brought, errors[0]) if needy or errors[0] <= errors[1] else (count - short, errors[1])
-    edges = (0.5, 0.5 * (1 + count))
-    if min(abs(share - edge) for edge in edges) < APART * error:
-        return [(named, "unsettled")]
-    if share > edges[1]:
-        return [(named, "together")]
-    return [(named, "either")] if share < edges[0] else [((a,), "alone") for a in named]
-
-
-def _is_chain(p: Problem, *named: int) -> bool:
-    """Whether they are two, one of which needs the other: then each is measured where the other is not in play, and they add up."""
-    return len(named) == 2 and any(p.reverting([a]) >> b & 1 for a, b in (named, named[::-1]))
 
 
 def _measured_share(e: Evidence, axes: tuple[int, ...], mode: Mode) -> Estimate:

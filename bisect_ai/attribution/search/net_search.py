@@ -297,6 +297,8 @@ class NetSearch:
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
         tests = self._standing.partners(named)
+        if self.looks_around and not self._tests.is_short and self._standing.own.look(named, doubted=bool(tests)):
+            return True
         if self.looks_around and sum(self._look_again(*test) for test in tests):
             return True
         if tests and not nothing_else:
@@ -393,4 +395,5 @@ class NetSearch:
             suspected=self._standing.suspected(named),
             open_axes=self._standing.open_beside(named),
             may_join=self._standing.may_join(named),
+            own=self._standing.own,
         )

@@ -63,6 +63,7 @@ class Mean(NamedTuple):
         return ((self.value - size) ** 2 - self.value**2) / (2 * self.error**2)
 
 
+BROKE, MOVED = 1, 2  # why a query was chosen: it broke; a named axis moved it
 NOTHING = Mean(0.0, math.inf, 0)  # of no queries: an infinite error claims nothing
 
 
@@ -264,15 +265,14 @@ class QueryRows:
         chosen = chosen * (np.arange(len(chosen)) >= self.explored) if returned[: self.explored].all() else chosen
         return chosen if chosen.any() and not returned[: self.asked].all() else None
 
-    def advise(self, queries: Iterable[int], cell: int) -> bool:
-        """Queue `cell` for queries that were chosen for having broken: advice for the search, never evidence."""
+    def advise(self, queries: Iterable[int], cell: int, *, why: int = BROKE) -> bool:
+        """Queue `cell` for queries that were chosen by their outcomes (`why`): advice for the search, never evidence."""
         before = len(self._queue)
-        queries = [q for q in queries if (q, cell) not in self._done]
         if not self.fill(queries, cell):
             return False
         self._pairs.clear()
         marks = self._chosen.setdefault(cell, np.zeros(self.problem.queries, np.int8))
-        marks[[t.query for t in list(self._queue)[before:]]] = 1
+        marks[[t.query for t in list(self._queue)[before:]]] = why
         return True
 
     def is_marked(self, cell: int) -> bool:
@@ -285,11 +285,11 @@ class QueryRows:
         found = ((c, marks) for c in self._chosen if (marks := self._choices(c)) is not None)
         return frozenset((int(q), c) for c, marks in found for q in np.flatnonzero(marks))
 
-    def chosen(self, cell: int) -> Ints:
+    def chosen(self, cell: int, *, why: int = BROKE) -> Ints:
         """The queries with an outcome in a cell that were chosen for it."""
         if cell not in self._chosen or cell not in self._cells:
             return np.zeros(0, int)
-        return np.flatnonzero(self._cells[cell].known & self._chosen[cell])
+        return np.flatnonzero(self._cells[cell].known & (self._chosen[cell] == why))
 
     def scores(self, cell: int, queries: Ints) -> Floats:
         """The scores of queries that ran in a cell."""

@@ -15,6 +15,7 @@ import numpy as np
 from bisect_ai.attribution.problem import Estimate, Floats, Limit, Problem, what_counts
 from bisect_ai.attribution.search.back_sets import ENOUGH, OPEN, BackSets
 from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
+from bisect_ai.attribution.search.modes import OwnCost
 from bisect_ai.attribution.search.net_tests import NetTest, NetTests
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
@@ -61,7 +62,8 @@ class Standing:
         self.advice = Advice(rows, explores=explores)
         # Calls made to clear axes.
         self._to_clear = 0
-        self.sets = BackSets(rows, partial(self.single, "reverted"))
+        self.own = OwnCost(rows, tests.proved_by, tests.pairs)
+        self.sets = BackSets(rows, partial(self.single, "reverted"), self.own.pair_acts)
 
     # -- the loss ----------------------------------------------------------------------------------------------------
     @property
@@ -212,10 +214,13 @@ class Standing:
     def partners(self, named: frozenset[int]) -> list[NetTest]:
         """Tests of axes that seem to do as much as a named one: they may act only together with it, or be enough like it."""
         found: list[NetTest] = []
+        acting = self.own.acting(named)
         for family in ("reverted", "introduced"):
-            means = [self.loss, *(self._tests.mean(family, a) for a in self._tests.families[family].named() & named)]
+            proved = self._tests.families[family].named() & named - acting.settled
+            joint = proved & acting.partial
+            means = [*(self._tests.mean(family, a) for a in joint or proved), *([] if joint else [self.loss])]
             size = 0.8 * max(self._problem.tolerance, *(m.value - m.error for m in means))
-            if len(means) > 1:
+            if proved:
                 found += [(family, a) for a in self._axes if a not in named and self.may_do(family, a, size)]
         return found
 
@@ -226,7 +231,10 @@ class Standing:
         count that look more like it than like nothing.
         """
         found: dict[int, float] = {}
-        several = len(named) > 1
+        acting = self.own.acting(named)
+        if named <= acting.settled:
+            return {}
+        several = len(named) > 1 and not acting.partial
         for family, tests in self._tests.families.items():
             means = [self._tests.mean(family, a) for a in tests.named() & named]
             size = 0.8 * max(self._problem.tolerance, min((m.value - m.error for m in means), default=0.0))
