@@ -71,8 +71,9 @@ def test_two_axes_that_break_only_together() -> None:
 def test_one_of_two_that_break_only_together_is_not_said_to_act_alone(axis: int) -> None:
     """Of three axes two act together and one was not proved: what the other costs is nothing beside its good side."""
     values = np.array([1.0, 1.0, 1.0, 0.8, 1.0, 1.0, 1.0, 0.8])
-    assert depends_on_another(values, axis, [1 - axis, 2])
-    assert not depends_on_another(values, axis, [2])
+    assert depends_on_another(values, [axis], [1 - axis, 2], error=lambda c: 0.0)
+    assert not depends_on_another(values, [axis], [2], error=lambda c: 0.0)
+    assert depends_on_another(values, [axis], [2], error=lambda c: 0.5)  # a change so large is not excluded
 
 
 def test_no_difference_stops_after_good_and_bad() -> None:

@@ -192,12 +192,12 @@ def _rules_of_guilty(problem: Problem, table: ScoreTable, guilty: list[int]) -> 
         Rule(tuple(guilty[i] for i in r.axes), r.mode, r.weight)
         for r in found or [Rule(tuple(range(len(guilty))), "unsettled", 1.0)]
     ]
-    return [
-        replace(r, mode="unsettled")
-        if r.mode == "alone" and contrasts.depends_on_another(table.means, r.axes[0], others)
-        else r
-        for r in rules
-    ]
+
+    def error(contrast: Floats) -> float:
+        return math.sqrt(float(table.raw_covariance(contrast[None])[0, 0]))
+
+    open_rules = [contrasts.depends_on_another(table.means, r.axes, others, error=error) for r in rules]
+    return [replace(r, mode="unsettled") if is_open else r for r, is_open in zip(rules, open_rules, strict=True)]
 
 
 def _factorial_cause(

@@ -15,11 +15,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from bisect_ai.attribution.problem import Bools, Floats, interaction_contrast
+
+# Log likelihood ratio of no change against one by twice the average, normal, from which on axes act by themselves. Of 72 runs with
+# two or three that act together 10 claimed a wrong mode without it, 4 with it (3,200 calls, churn 3 %, noise 0 and 5 %).
+SURELY = 2.0
 
 
 def loss(k: int) -> Floats:
@@ -112,18 +116,19 @@ def factorial_contrast(k: int, axes: Sequence[int], ran: Bools) -> Floats | None
     return c
 
 
-def depends_on_another(values: Floats, axis: int, others: Sequence[int]) -> bool:
-    """Whether what an axis costs changes by more than it is on average with one of the others, none of which is named.
+def depends_on_another(values: Floats, axes: Sequence[int], others: Sequence[int], *, error: Callable[[Floats], float]) -> bool:
+    """Whether what axes cost (jointly, where they are several) may change by twice its average with one of the others, not named.
 
-    So it does where two act only together, or either is enough, and one of them was not proved: from nothing to twice its average.
-    `values` (2^k,) of the cells, NaN where one did not run.
+    So it does where they act only together with it, or either is enough, and it was not proved: from nothing to twice its average.
+    May: that is not `SURELY` less likely than no change. `values` (2^k,) of cells, NaN where one did not run; `error` of a contrast.
     """
-    sets = [(axis,), *(tuple(sorted((axis, other))) for other in others)]
-    found = [factorial_contrast(len(values).bit_length() - 1, axes, ~np.isnan(values)) for axes in sets]
-    if found[0] is None:  # what it costs is told apart from no other's cost, as where it does not run without one
+    sets = [tuple(sorted(axes)), *(tuple(sorted((*axes, other))) for other in others)]
+    found = [factorial_contrast(len(values).bit_length() - 1, each, ~np.isnan(values)) for each in sets]
+    if found[0] is None:  # what they cost is told apart from no other's cost, as where one does not run without another
         return False
     cost, *changes = [abs(float(c @ np.nan_to_num(values))) for c in found if c is not None]
-    return max(changes, default=0.0) > cost
+    errors = [error(c) for c in found[1:] if c is not None]
+    return any(2 * cost * (cost - change) < SURELY * e**2 or change > cost for change, e in zip(changes, errors, strict=True))
 
 
 def _contrast_sign(cell: int, term: Sequence[int]) -> float:
