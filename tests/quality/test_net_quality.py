@@ -110,6 +110,16 @@ def test_two_axes(family: str, budget: int) -> None:
     assert share(v.blamed for v in found) <= 0.07
 
 
+def test_half_of_a_loss_is_seldom_recommended_for_a_rollback() -> None:
+    """Two causes that add up, budgets that end when one of them is proved: it alone restores about half.
+
+    22 of 96; 25 where what was measured may lie a standard error below what restores.
+    """
+    runs = [(budget, churn) for budget in (800, 1600) for churn in (0.02, 0.05)]
+    found = [v for b, churn in runs for v in verdicts("two", budget=b, seeds=24, churn=churn, noise=0.05)]
+    assert share(v.short for v in found) <= 0.25
+
+
 def test_more_axes_cost_little_more() -> None:
     found = verdicts("together", budget=1200, seeds=12, k=6, noise=0.0, churn=0.02)
     assert share(v.right for v in found) >= 0.8
@@ -135,7 +145,7 @@ def test_an_axis_is_called_innocent_only_where_the_data_exclude_that_it_costs_wh
     shown: dict[str, list[bool]] = {"four": [], "alone": []}
     for family, told in shown.items():
         for churn, noise in ((0.0, 0.0), (0.05, 0.0), (0.0, 0.05)):
-            for seed in range(70, 76):
+            for seed in range(70, 80):
                 found, _ = solve(make(family, seed=seed, churn=churn, noise=noise), NetSearch, budget=2400, seed=seed)
                 known = {a for c in found.causes for a in c.axes} | set(found.rollback.axes if found.rollback else ())
                 told += [f"axis{a}" in found.keep for a in range(4) if found.causes and f"axis{a}" not in known]

@@ -70,7 +70,7 @@ def test_axes_that_fail_queries_of_their_own_act_alone_by_few_calls() -> None:
         lambda query, cell: bool(cell & (1 << query % 4))
     )  # the third of four numbers is that of the third axis
     assert own.acting((0, 1)).alone == {0, 1}
-    assert rows.spent <= 80 * 5 + 2 * 8
+    assert rows.spent <= 80 * 5 + 2 * 12
 
 
 def test_two_that_fail_queries_only_together_are_told_and_enter_no_mean() -> None:

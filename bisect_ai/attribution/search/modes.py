@@ -17,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,8 @@ FEWEST_MOVED = 6  # queries that moved below which nothing is said
 ENOUGH_MOVED = 12  # of these that ran in the good release, from which on no further query runs there for this
 AGREES = 1.0  # the same at which it agrees that several axes act alone (of 48 runs on a lesser pair 2 said so with 0, seeds 700 to 715)
 MOVED_APART = 2.0  # standard errors from the middle at which it is settled
-BATCH = 8  # queries that are looked at in one go
+# Queries that are looked at in one go: with 8 two that act together take as many calls, and a tenth more time at 64 calls at once.
+BATCH = 12
 MOST, MOST_EACH = 72, 48  # in all, divided by the number of named axes, and for one set
 UNDOUBTED = 16  # for one axis where no other is likely to act with it
 
@@ -71,6 +73,8 @@ class OwnCost:
         self._pairs = pairs
         # The questions that proved an axis.
         self._proved_by = proved_by
+        # Trials asked for by when the last of these is.
+        self._until = 0
 
     def look(self, named: Collection[int], *, doubted: bool) -> bool:
         """Queue the next set on queries that moved; False once it is settled, or cannot be.
@@ -80,7 +84,14 @@ class OwnCost:
         if any(self._rows.problem.needs) or len(named) == self._rows.problem.k:
             return False
         most = min(MOST_EACH, MOST // len(named)) if doubted or len(named) > 1 else UNDOUBTED
-        return any(self._queue(axis, group, most) for axis, group in self._wanted(named, {}))
+        if queued := sum(self._queue(axis, group, most) for axis, group in self._wanted(named, {})) > 0:
+            self._until = self._rows.spent + self._rows.queued
+        return queued
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything that was queued here is under way; outcomes are told in the order of asking."""
+        return self._rows.out > 0 and self._rows.spent - self._rows.out < self._until
 
     def acting(self, named: Collection[int]) -> Acting:
         """How the named axes act."""
@@ -90,7 +101,8 @@ class OwnCost:
         found: dict[Group, Mode] = {}
         asked = list(self._wanted(named, found))
         likely = [group for lead, group in asked if len(group) > 1 and self._mean(lead, group).z > 0]
-        alone = frozenset(a for a in named if self._verdict(a, (a,)) > 0)
+        # What is seen only where others are reverted may be enough like one of them, though it needs nobody.
+        alone = frozenset(a for a in named if self._verdict(a, (a,)) > 0 and "reverted" in self._proved_by(a))
         with_others = frozenset(a for a in named if self._verdict(a, (a,)) < 0)
         return Acting(alone, tuple(found.items()), with_others.difference(*found, *likely))
 
@@ -156,9 +168,15 @@ class OwnCost:
         ready = fresh[: min(BATCH, most - len(known))] if len(moved) >= FEWEST_MOVED else []
         if rows.advise(ready, mask(group), why=MOVED):
             return True
-        done = set(rows.returned(0).tolist())  # of all that ran, moved or not: else what other means hear of good were bent
-        more = [int(q) for q in rows.ran(*seen) if int(q) not in done]
-        return len(moved) < ENOUGH_MOVED and rows.fill(more[: 2 * BATCH], 0)
+        return len(moved) < ENOUGH_MOVED and rows.fill(self._next_in_good(seen, ENOUGH_MOVED - len(moved)), 0, awaited=False)
+
+    def _next_in_good(self, seen: tuple[int, int], wanted: int) -> list[int]:
+        """Queries to run in the good release, of all that ran, moved or not: else what other means hear of good were bent."""
+        done = set(self._rows.returned(0).tolist())
+        queries, x = self._rows.differences(*seen)
+        more = [(int(q), bool(moved)) for q, moved in zip(queries, x != 0, strict=True) if int(q) not in done]
+        enough = next((i for i, n in enumerate(accumulate(moved for _, moved in more), 1) if n >= wanted), len(more))
+        return [q for q, _ in more[: BATCH * math.ceil(enough / BATCH)]]
 
     def _seen(self, axis: int) -> tuple[int, int] | None:
         """The (good, bad) cells that proved what reverting it brings back; None: something else was proved."""

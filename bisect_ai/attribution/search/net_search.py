@@ -52,7 +52,7 @@ from bisect_ai.attribution.stats.sequential import ErrorBudget, LossBelow
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
 ACQUAINTED = 12, KNOWN  # queries on which every axis is reverted at the end, the fewest and the most
 AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
-AMPLE = 4  # times as many calls are in the budget as were made, at least, where axes are acquainted before all is proved
+AMPLE = 4  # times as many calls are in the budget as were made, at least, where more is asked before it is known to be needed
 KEPT = 100  # calls kept back for measuring a rollback, a twelfth of the budget at most (40 and 60 worse, seeds 30000 to 30039)
 
 
@@ -297,7 +297,8 @@ class NetSearch:
         if len(named) > 1 and whole.n < MEASURED and not nothing_else and self._sets.deepen(named):
             return True
         tests = self._standing.partners(named)
-        if self.looks_around and not self._tests.is_short and self._standing.own.look(named, doubted=bool(tests)):
+        looks = self.looks_around and not self._tests.is_short and self._standing.own.look(named, doubted=bool(tests))
+        if looks and AMPLE * self._rows.spent > self._problem.budget:  # else it is beside what comes next
             return True
         if self.looks_around and sum(self._look_again(*test) for test in tests):
             return True
@@ -341,9 +342,9 @@ class NetSearch:
         """The end, or the table when something is left open and it can be had."""
         if not nothing_else and self._tests.is_short:
             return self._buy_table()
-        if self.looks_around and (
-            sum(self._acquaint(a) for a in sorted(self._strangers)) or self._standing.clear(self.named())
-        ):
+        if self.looks_around and (self._standing.own.under_way or sum(self._acquaint(a) for a in sorted(self._strangers))):
+            return True
+        if self.looks_around and self._standing.clear(self.named()):
             return True
         self._ended = "cause"
         return False

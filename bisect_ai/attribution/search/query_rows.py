@@ -133,12 +133,12 @@ class QueryRows:
         self.asked += 1
         return True
 
-    def fill(self, queries: Iterable[int], cell: int) -> bool:
-        """Queue `cell` for queries that were begun and did not run in it; False when there is none, or no call left."""
+    def fill(self, queries: Iterable[int], cell: int, *, awaited: bool = True) -> bool:
+        """Queue `cell` for queries that were begun and did not run in it (`awaited`: `filling`); False where nothing was queued."""
         room = self.left
         missing = [] if cell in self.infeasible else [(q, cell) for q in queries if (q, cell) not in self._done]
         self._put(missing[:room])
-        if missing[:room]:
+        if missing[:room] and awaited:
             self._filled = self.spent + len(self._queue)
         return bool(missing[:room])
 
@@ -268,7 +268,7 @@ class QueryRows:
     def advise(self, queries: Iterable[int], cell: int, *, why: int = BROKE) -> bool:
         """Queue `cell` for queries that were chosen by their outcomes (`why`): advice for the search, never evidence."""
         before = len(self._queue)
-        if not self.fill(queries, cell):
+        if not self.fill(queries, cell, awaited=why == BROKE):
             return False
         self._pairs.clear()
         marks = self._chosen.setdefault(cell, np.zeros(self.problem.queries, np.int8))
