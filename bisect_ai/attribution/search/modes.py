@@ -83,6 +83,8 @@ class OwnCost:
         """
         if any(self._rows.problem.needs) or len(named) == self._rows.problem.k:
             return False
+        if not doubted and len(named) == 2 and mode_of(self._rows, named) in ("together", "either"):
+            return False  # all queries tell it
         most = min(MOST_EACH, MOST // len(named)) if doubted or len(named) > 1 else UNDOUBTED
         if queued := sum(self._queue(axis, group, most) for axis, group in self._wanted(named, {})) > 0:
             self._until = self._rows.spent + self._rows.queued
