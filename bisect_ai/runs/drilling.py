@@ -123,7 +123,7 @@ class Drilling:
         guilty = self._guilty(found)
         if found.kind != "cause":
             return Drilled("not_run", "no axis was found guilty, so there was none to go into", self._innocent(guilty))
-        ground = self._ground(found)
+        ground = self._ground(guilty, found)
         if all(len(self._tree.axes[a]) == 1 for a in guilty):
             return self._single(found, ground)
         if self._left < _WORTH_MEASURING:
@@ -132,11 +132,11 @@ class Drilling:
         search = self._ahead if self._ahead is not None and self._ahead.is_of(ground) else _Search(self, ground)
         return search.run(found, engine, under_way, width=width, stopped=stopped, watch=watch)
 
-    def begin_ahead(self, found: Attribution) -> None:
-        """Look for suspects inside the axes that are guilty by now, while it is still measured how they act and what is open."""
-        if found.kind != "cause" or self._left < _WORTH_MEASURING:
+    def begin_ahead(self, foreseen: Collection[str], found: Attribution) -> None:
+        """Look for suspects inside the axes that will probably be found guilty, while that is still proved and measured."""
+        if self._left < _WORTH_MEASURING:
             return
-        ground = self._ground(found)
+        ground = self._ground([a for a in self._prepared.axes if a in foreseen], found)
         if self._ahead is None or not self._ahead.is_of(ground):
             self._ahead = _Search(self, ground)
 
@@ -144,8 +144,7 @@ class Drilling:
         """Begin trials that tell suspects; False when there are none."""
         return self._ahead is not None and self._ahead.begin(engine, under_way, width=width)
 
-    def _ground(self, found: Attribution, *, by_group: bool = False) -> Mixtures:
-        guilty = self._guilty(found)
+    def _ground(self, guilty: Sequence[str], found: Attribution, *, by_group: bool = False) -> Mixtures:
         return Mixtures(self._tree, guilty, self._digests, beside=self._needing(guilty, found), by_group=by_group)
 
     def _guilty(self, found: Attribution) -> list[str]:
@@ -215,7 +214,7 @@ class _Search:
         """What the conversation ends with, and where it leaves the loss spread, what one about groups of changes does."""
         said = self._converse(found, engine, under_way, width=width, stopped=stopped, watch=watch)
         back, measured = self._ground.changes_of(said.back), said.measured
-        coarse = self._stage._ground(found, by_group=True) if said.is_spread and not back else self._ground
+        coarse = self._stage._ground(self._ground.axes, found, by_group=True) if said.is_spread and not back else self._ground
         if 1 < len(coarse.parts) < len(self._ground.parts) and self._stage._left >= _WORTH_MEASURING:
             wider = _Search(self._stage, coarse, most=max(said.calls // 2, _FEWEST_FOR_GROUPS))
             groups = wider._converse(found, engine, under_way, width=width, stopped=stopped, watch=watch)

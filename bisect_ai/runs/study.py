@@ -90,8 +90,8 @@ class Study:
         self._knows_tolerance = False
         # What was about to be asked when good and bad alone seemed to settle it.
         self._put_off: Sequence[Trial] = ()
-        # The axes that were named when the drill-down last began ahead.
-        self._foreseen: frozenset[int] = frozenset()
+        # The axes that were foreseen when the drill-down last began ahead.
+        self._foreseen: frozenset[str] = frozenset()
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again. What the target runs is ended."""
@@ -284,7 +284,7 @@ class Study:
                 return
 
     def _drills_ahead(self, search: Search, engine: Engine, under_way: TrialWindow[TrialRound], *, width: int) -> bool:
-        """Begin trials of the drill-down while the search measures axes whose names probably stay; False when there are none.
+        """Begin trials of the drill-down inside the axes that will probably be named; False when there are none.
 
         They are few and come out of calls that the search will hardly need: no more than a quarter of the budget is spent by then.
         """
@@ -294,7 +294,7 @@ class Study:
             self._foreseen = search.foreseen
             found = search.result()
             if self._drills(found, self._look_around(found)):
-                self._drilling.begin_ahead(found)
+                self._drilling.begin_ahead(search.foreseen, found)
         return self._drilling.ask_ahead(engine, under_way, width=width)
 
     def _set_tolerance(self, search: Search, *, fewest: int) -> None:

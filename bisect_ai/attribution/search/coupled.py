@@ -120,9 +120,10 @@ class CoupledSearch:
         self._search.set_tolerance(tolerance)  # type: ignore[attr-defined]  # every design has it
 
     @property
-    def foreseen(self) -> frozenset[int]:
-        """The units that are named already where the search of now probably only measures from here on; none before."""
-        return getattr(self._search, "foreseen", frozenset())
+    def foreseen(self) -> frozenset[str]:
+        """The axes that the search of now will probably name; none while that is open."""
+        units: frozenset[int] = getattr(self._search, "foreseen", frozenset())
+        return frozenset(self._problem.axes[a] for u in units for a in self._units.members[u])
 
     @property
     def decided(self) -> int:

@@ -95,7 +95,7 @@ class DrillSearch:
     def go_on(self, problem: DrillProblem) -> None:
         """Put the suspects to the proof, with what is known of the same changes by now; until then they are only looked for."""
         self._problem, self._proves = problem, True
-        self._stock.keep_untouched(problem.fresh)
+        self._stock.learn(problem)
 
     def result(self) -> DrillResult:
         """What the evidence so far says."""
@@ -126,7 +126,7 @@ class DrillSearch:
         if self._proof is None:
             suspects = list(range(self._units.count))
             if self._units.count > FEW:
-                trials = self._suspects.ask(self._units, width)
+                trials = self._suspects.ask(self._units, width, recruits=self._proves)  # until then the axes find more that broke
                 if trials or self._suspects.waiting:
                     return trials
                 suspects = self._suspects.found()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection
 
 import numpy as np
 
@@ -59,15 +58,18 @@ class Suspects:
         # How many queries turned on each unit.
         self.pivots = Counter[int]()
 
-    def ask(self, units: Units, width: int) -> list[DrillTrial]:
-        """The next trials; empty when the suspects are known, or nothing is left to look at, or all there is to ask is `waiting`."""
+    def ask(self, units: Units, width: int, *, recruits: bool = True) -> list[DrillTrial]:
+        """The next trials; empty when the suspects are known, or nothing is left to look at, or all there is to ask is `waiting`.
+
+        `recruits`: whether fresh queries are tried where those that broke are used up.
+        """
         width = min(width, self._left)
         while width > 0 and not self._is_enough():
             while len(self._chains) < self._at_once and (query := self._stock.take()) is not None:
                 self._chains.append(self._begin(query, units))
             trials = [t for c in self._idle()[:width] if (t := self._next(c, units)) is not None]
             if not trials and not self._end() and not self.waiting:
-                trials = self._stock.recruit(width)
+                trials = self._stock.recruit(width) if recruits else []
                 if not trials:
                     return []
             if trials:
@@ -260,10 +262,13 @@ class Stock:
         # Fresh queries that were not recruited.
         self.untouched = list(problem.fresh)
 
-    def keep_untouched(self, fresh: Collection[int]) -> None:
-        """Only these have not run otherwise by now."""
-        known = set(fresh)
-        self.untouched = [q for q in self.untouched if q in known]
+    def learn(self, problem: DrillProblem) -> None:
+        """More queries ran by now: some of them broke, and none of them is untouched."""
+        fresh, own = set(problem.fresh), problem.thresholds or (problem.threshold,) * len(problem.breaking)
+        self.untouched = [q for q in self.untouched if q in fresh]
+        more = {q: least for q, least in zip(problem.breaking, own, strict=True) if q not in self._thresholds}
+        self._thresholds |= more
+        self._waiting = [*more, *self._waiting, *more]
 
     def take(self) -> int | None:
         """The next query to bisect; None when there is none."""

@@ -82,6 +82,8 @@ class NetSearch:
         self._ended: str | None = None
         # Trials asked for when the first axis was named.
         self.named_at: int | None = None
+        # The axes that were in the race when one of them was halfway to its bound.
+        self._in_front: frozenset[int] = frozenset()
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
@@ -107,9 +109,13 @@ class NetSearch:
 
     @property
     def foreseen(self) -> frozenset[int]:
-        """The named axes, where they seem to leave nothing and no other seems to do as much: what is left is to measure them."""
+        """The axes that will probably be the named ones; none while that is open.
+
+        First those that were in the race when one of them was `HALFWAY`, then the named ones, once they seem to leave nothing and no
+        other seems to do as much.
+        """
         named = self.named()
-        return named if self._problem.k > 2 and named and self._standing.seem_all(named) else frozenset()
+        return named if self._problem.k > 2 and named and self._standing.seem_all(named) else self._in_front
 
     @property
     def decided(self) -> int:
@@ -150,6 +156,8 @@ class NetSearch:
             self._below.hear(loss.n, (self._problem.tolerance - loss.value) / loss.error)
         if self.named_at is None and self.named():
             self.named_at = self._rows.spent
+        if not self._in_front and self._rows.explored:
+            self._in_front = self._standing.in_front()
 
     # -- what to run -------------------------------------------------------------------------------------------------
     def _plan(self) -> bool:

@@ -24,6 +24,9 @@ SHARPNESS = 1.5  # log weight of an axis for each standard error that it costs o
 LEAST_WEIGHT = 0.04  # of alpha: an axis that looks innocent at first can still be proved guilty
 DEAD = 2.0  # log likelihood ratio of "brings nothing" against "brings HALF of the loss": pauses
 NOTHING_ELSE = 3.0  # log likelihood ratio at which a further cause worth OPEN of the loss counts as unlikely
+# Of the way to its bound, at which the axes that are still in the race are mostly those that will be named: 219 of 240 planted losses
+# (5 families, churn 2 and 5 %, noise 0 and 5 %), at .38 of the trials for the axes; 14 of the others are the larger of two causes.
+HALFWAY = 0.5
 FORESEEN = 1.0  # as NOTHING_ELSE, where that only says what may begin meanwhile
 OPEN_IN_TABLE = 0.2  # as OPEN, where the whole table can be had
 NOBODY_ELSE = 2.0  # as NOTHING_ELSE, where no other axis looks as if it were one
@@ -135,6 +138,13 @@ class Standing:
             return True
         loss = self.loss  # one standard error less: it stopped being measured because it was high
         return mean.favours_nothing(HALF * max(loss.value - loss.error, 2 * self._problem.tolerance)) > DEAD
+
+    def in_front(self) -> frozenset[int]:
+        """The axes in the race, once one of them is `HALFWAY` to its bound; before none. Nothing is sure of them."""
+        if max(self._tests.progress(a) for a in self._axes) < HALFWAY:
+            return frozenset()
+        live, _ = self._running("introduced" if self.favours_introducing else "reverted")
+        return self._tests.named().union(live)
 
     @property
     def favours_introducing(self) -> bool:
