@@ -336,7 +336,7 @@ class NetSearch:
         if any(family == "further" for family, _ in tests) and (whole.n < SURELY or whole.z < CLEAR):
             cells |= {0, self._sets.cell(named)}
         if not likely and (not tests or not (nothing_else or whole.z > CLEAR) or backs):
-            cells |= {0, full, self._sets.cell(named), *backs, *([self._sets.cell(self._sets.likely(named))] if backs else [])}
+            cells |= {0, full, self._sets.cell(named), *backs, self._sets.cell(self._sets.likely(named))}
         if not tests and (self._sets.measure(named) or self._sets.deepen(named)):
             return True
         if not nothing_else and rest.n >= START and {0, self._sets.cell(named)} <= cells:
