@@ -126,7 +126,9 @@ class DrillSearch:
         if self._proof is None:
             suspects = list(range(self._units.count))
             if self._units.count > FEW:
-                trials = self._suspects.ask(self._units, width, recruits=self._proves)  # until then the axes find more that broke
+                trials = self._suspects.ask(
+                    self._units, width, recruits=self._proves
+                )  # until then the axes find more that broke
                 if trials or self._suspects.waiting:
                     return trials
                 suspects = self._suspects.found()

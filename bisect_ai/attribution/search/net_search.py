@@ -39,7 +39,6 @@ from bisect_ai.attribution.search.net_tests import NetTest, NetTests, WholeTable
 from bisect_ai.attribution.search.query_rows import Mean, QueryRows
 from bisect_ai.attribution.search.standing import (
     CLEAR,
-    KNOWN,
     NOBODY_ELSE,
     NOTHING_ELSE,
     SEEN,
@@ -47,11 +46,10 @@ from bisect_ai.attribution.search.standing import (
     Standing,
     running_estimate,
 )
+from bisect_ai.attribution.search.strangers import Strangers
 from bisect_ai.attribution.stats.sequential import ErrorBudget, LossBelow
 
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
-ACQUAINTED = 12, KNOWN  # queries on which every axis is reverted at the end, the fewest and the most
-AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
 AMPLE = 4  # times as many calls are in the budget as were made, at least, where more is asked before it is known to be needed
 KEPT = 100  # calls kept back for measuring a rollback, a twelfth of the budget at most (40 and 60 worse, seeds 30000 to 30039)
 
@@ -75,10 +73,7 @@ class NetSearch:
         self._introduced = False
         # The cells of the last query that was begun, the tests that it is for, and the calls kept back.
         self._pattern: tuple[set[int], list[NetTest], int] | None = None
-        # Queries on which every axis is reverted at the end.
-        self._acquainted: int | None = None
-        # Axes of which that was not asked for yet.
-        self._strangers = set(self._axes)
+        self._strangers = Strangers(self._rows, self._tests)
         self._ended: str | None = None
         # Trials asked for when the first axis was named.
         self.named_at: int | None = None
@@ -197,8 +192,7 @@ class NetSearch:
         Not where the budget may end before the causes are known: then calls go to these first.
         """
         if self.looks_around and AMPLE * self._rows.spent <= self._problem.budget:
-            for axis in sorted(self._strangers - {axis for _, axis in tests}):
-                self._acquaint(axis)
+            self._strangers.acquaint(but={axis for _, axis in tests})
 
     def _out_of_queries(self) -> bool:
         """What is left to do when no fresh query can be run: wait for what is out, take the last looks, buy the table or end."""
@@ -308,7 +302,7 @@ class NetSearch:
         looks = self.looks_around and not self._tests.is_short and self._standing.own.look(named, doubted=bool(tests))
         if looks and AMPLE * self._rows.spent > self._problem.budget:  # else it is beside what comes next
             return True
-        if self.looks_around and sum(self._look_again(*test) for test in tests):
+        if self.looks_around and sum(self._strangers.look_again(*test) for test in tests):
             return True
         if tests and not nothing_else:
             return self._run(self._tests.cells(tests), tests, kept=self._kept) or self._out_of_queries()
@@ -350,41 +344,12 @@ class NetSearch:
         """The end, or the table when something is left open and it can be had."""
         if not nothing_else and self._tests.is_short:
             return self._buy_table()
-        if self.looks_around and (self._standing.own.under_way or sum(self._acquaint(a) for a in sorted(self._strangers))):
+        if self.looks_around and (self._standing.own.under_way or self._strangers.acquaint()):
             return True
         if self.looks_around and self._standing.clear(self.named()):
             return True
         self._ended = "cause"
         return False
-
-    def _acquaint(self, axis: int) -> bool:
-        """Queue an axis that no test looked at on a few queries, which say what it breaks and mends and what else it moves.
-
-        These are the explored ones, all of them, where that is cheaper than as many that were not.
-        """
-        rows, (high, low) = self._rows, self._problem.reverted_pair(axis)
-        self._strangers.discard(axis)
-        if self._acquainted is None:
-            wanted = round(AT_LEISURE * rows.spent / self._problem.k)
-            self._acquainted = min(max(wanted, ACQUAINTED[0]), ACQUAINTED[1])
-        missing = self._acquainted - len(rows.ran(high, low))
-        done = set(rows.returned(high).tolist())
-        if missing <= 0:
-            return False
-        if rows.explored - len(rows.chosen(high)) <= missing and rows.fill(range(rows.explored), high):
-            return True
-        ready = [int(q) for q in rows.ran(low)[::-1] if int(q) not in done and int(q) >= rows.explored]
-        return rows.fill(ready[:missing], high)
-
-    def _look_again(self, family: str, axis: int) -> bool:
-        """Queue an axis that may do as much as a named one on queries that ran without it: half the price of fresh ones."""
-        rows, (high, low) = self._rows, self._tests.pairs(family, axis)[0]
-        inner, outer = (high, low) if family == "reverted" else (low, high)
-        if len(rows.ran(inner)) >= ACQUAINTED[1]:
-            return False
-        done = set(rows.returned(inner).tolist())
-        ready = [int(q) for q in rows.ran(outer)[::-1] if int(q) not in done and int(q) >= rows.explored]
-        return rows.fill(ready[:BATCH], inner)
 
     # -- what it ends with ---------------------------------------------------------------------------------------------
     def _evidence(self) -> Evidence:
