@@ -84,6 +84,9 @@ class NetSearch:
     def ask(self, width: int) -> Sequence[Trial]:
         """The next round, at most `width` trials; empty when settled or spent."""
         rows = self._rows
+        if {0, self._problem.full} & rows.infeasible:
+            self._ended = "corner"
+            return ()
         if self._ended is None and not rows.queued:
             self._hear_tests()
             self._pattern = None
@@ -157,9 +160,6 @@ class NetSearch:
     # -- what to run -------------------------------------------------------------------------------------------------
     def _plan(self) -> bool:
         """Queue the next trials; False when there are none now. Ends the search when all is said or spent."""
-        if {0, self._problem.full} & self._rows.infeasible:
-            self._ended = "corner"
-            return False
         if self._problem.k <= 2:
             return self._plan_small()
         named = self.named()
