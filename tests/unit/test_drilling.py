@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import bisect_ai
+from bisect_ai.attribution.search import standing
 from bisect_ai.cli import main
 from bisect_ai.errors import Infeasible
 from bisect_ai.report import markdown, terminal
@@ -321,3 +322,30 @@ def test_a_thousand_documents_are_mixed_without_hashing_every_text_again(monkeyp
     names = {ground.composed(5 << i).digest for i in range(20)}
     assert len(names) == 20
     assert not [n for n in hashed if 300 < n < 1000]  # no document's text: only mappings of digests
+
+
+@pytest.mark.parametrize("guilty", [False, True])
+def test_what_begins_inside_axes_that_are_not_named_leaves_a_whole_report(
+    guilty: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside axes in front it begins before they are proved: where others are named it begins anew, where none is it ends."""
+    monkeypatch.setattr(standing, "HALFWAY", 0.0)  # as soon as it was explored
+    seen: list[bool] = []
+
+    def breaks(query: int, release: Any) -> bool:
+        seen.append(any(text not in (prompt("old"), prompt("new"), "old", "new") for text in release.values()))
+        shuffled = any(drawn(query, release[axis]) < 0.1 for axis in ("model", "corpus"))
+        return shuffled or (guilty and query % 3 == 0 and is_new(release["prompt"], 3))
+
+    sides = {x: {"prompt": prompt(x), "tools": prompt(x), "model": prompt(x), "corpus": x} for x in ("old", "new")}
+    many = [{"id": f"q{i:03d}", "input": f"question {i}", "reference": "yes"} for i in range(800)]
+    how = {"good": sides["old"], "bad": sides["new"], "store": str(tmp_path), "queries": many, "budget": {"calls": 8000}}
+    first = run(breaks, **how)
+    assert [cause.axes for cause in first.verdict.causes] == [("prompt",)] * guilty
+    assert [c["path"] for cause in first.to_dict()["verdict"]["causes"] for c in cause["changes"]] == ["prompt:8"] * guilty
+    assert first.usage.calls == len(seen)
+    assert any(seen), "mixtures inside an axis ran"
+    again = run(breaks, **how)
+    assert again.usage.calls == 0
+    assert again.to_json() == first.to_json()
+    assert "prompt" in markdown.render(dict(again.report))
