@@ -193,7 +193,7 @@ def by_first_scores(scores: Floats, prepared: Prepared) -> tuple[float | None, l
     found = tolerance_by(scores, config, metric)
     if question.bisects:
         return found, [] if found is None else [relative_note(found, metric.own_unit)]
-    detect = getattr(getattr(question, "rule", None), "detect", None)
+    detect = question.detect
     if detect is None:
         return None, []
     is_unit = not is_open(scores, metric.own_unit)

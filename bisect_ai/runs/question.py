@@ -55,6 +55,10 @@ class Question(Protocol):
         """Whether axes are named, so that what surrounds the release and what is inside an axis are looked at too."""
 
     @property
+    def detect(self) -> float | None:
+        """The loss that must not pass unseen, in score points; None: it is about no loss of a given size."""
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """What names the run besides releases, log, target and scorers: plain JSON."""
 
@@ -76,6 +80,7 @@ class Bisection:
 
     design: Callable[[str, Problem], Search]
     bisects: ClassVar[bool] = True
+    detect: ClassVar[None] = None
     ground: ClassVar[None] = None
     settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
@@ -92,6 +97,11 @@ class AuditQuestion:
     rule: AuditRule
     bisects: ClassVar[bool] = False
     ground: ClassVar[None] = None
+
+    @property
+    def detect(self) -> float:
+        """As its rule says."""
+        return self.rule.detect
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -120,6 +130,11 @@ class GateQuestion:
     record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @property
+    def detect(self) -> float:
+        """As its rule says."""
+        return self.rule.detect
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """The rule."""
         return {"gate": {"alpha": self.rule.alpha, "detect": self.rule.detect, "miss": self.rule.miss}}
@@ -140,6 +155,7 @@ class VerifyQuestion:
     # Good, bad and fix on queries drawn at random, and on those that broke.
     ground: Ground
     bisects: ClassVar[bool] = False
+    detect: ClassVar[None] = None
     record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @property
@@ -165,6 +181,11 @@ class DriftQuestion:
     hour: int
     bisects: ClassVar[bool] = False
     record: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    @property
+    def detect(self) -> float:
+        """As its rule says."""
+        return self.rule.detect
 
     @property
     def settings(self) -> Mapping[str, Any]:
