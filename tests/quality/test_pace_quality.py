@@ -56,9 +56,9 @@ class VirtualReplay:
 
 
 def solved(
-    family: str, *, workers: int, seed: int, latency: Latency = lambda score, rng: 1.0
+    family: str, *, workers: int, seed: int, latency: Latency = lambda score, rng: 1.0, noise: float = 0.0, churn: float = 0.02
 ) -> tuple[VirtualReplay, NetSearch]:
-    population = make(family, noise=0.0, seed=seed, churn=0.02)
+    population = make(family, noise=noise, seed=seed, churn=churn)
     replay = VirtualReplay(population, latency, workers=workers, seed=seed)
     search = NetSearch(Problem(tuple(f"axis{i}" for i in range(4)), QUERIES, BUDGET, seed=seed, population=QUERIES))
     pace = pace_of("adaptive", workers, budget=BUDGET)
@@ -76,6 +76,13 @@ def solved(
 def test_the_verdict_comes_in_little_more_than_the_time_of_its_calls(workers: int, most: float) -> None:
     found = [solved(family, workers=workers, seed=s)[0] for family in ("together", "two") for s in range(3)]
     assert sum(r.now for r in found) <= most * sum(r.worked for r in found) / workers
+
+
+def test_few_workers_hardly_ever_wait() -> None:
+    """Measuring one of two sets that are as good as each other on what ran in the other, a few queries at a time, took 13 %."""
+    found = [solved("together", workers=8, seed=s, noise=0.05, churn=0.05)[0] for s in range(16)]
+    assert sum(r.now for r in found) <= 1.07 * sum(r.worked for r in found) / 8
+    assert all(r.now <= 1.25 * r.worked / 8 for r in found)
 
 
 def test_more_workers_cost_few_calls_and_no_truth() -> None:
