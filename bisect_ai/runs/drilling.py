@@ -196,7 +196,7 @@ class _Search:
         """Begin the next trials; False when there are none now, or too many under way."""
         if not under_way.has_room(self._hear, self._search.decided):
             return False
-        trials = [Trial(*t) for t in self._search.ask(width)]
+        trials = [Trial(*t) for t in self._search.ask(width, spare=under_way.spare)]
         if trials:
             under_way.add(len(trials), self._stage._replay.begin(trials, self._ground, engine), self._hear)
         return bool(trials)
