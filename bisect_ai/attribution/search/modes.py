@@ -81,7 +81,7 @@ class OwnCost:
 
         `doubted`: of some axis it is not excluded that it acts with them.
         """
-        if any(self._rows.problem.needs) or len(named) == self._rows.problem.k:
+        if len(named) == self._rows.problem.k:
             return False
         if not doubted and len(named) == 2 and mode_of(self._rows, named) in ("together", "either"):
             return False  # all queries tell it
@@ -126,7 +126,7 @@ class OwnCost:
 
     def _wanted(self, named: Collection[int], found: dict[Group, Mode]) -> Iterator[tuple[int, Group]]:
         """What is to be looked at, in order, by what is known so far; the sets that need nobody else are put into `found`."""
-        rest = sorted(named)
+        rest = sorted(a for a in named if self._runs_apart(a))
         while rest:
             lead, *rest = rest
             yield lead, (lead,)
@@ -139,6 +139,11 @@ class OwnCost:
                     found[group] = "together"
                     rest = [b for b in rest if b not in group]
                     break
+
+    def _runs_apart(self, axis: int) -> bool:
+        """Whether it needs no other axis, and none needs it."""
+        p = self._rows.problem
+        return p.reverting([axis]) == 1 << axis == p.introduced_pair(axis)[1]
 
     def _verdict(self, axis: int, group: Group) -> int:
         """1: it needs nobody outside of the group; -1: it does; 0: not known."""
