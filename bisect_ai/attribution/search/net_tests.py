@@ -28,6 +28,7 @@ PROBED = (
 )
 PROMISING = 1.0  # standard errors of the loss or of an axis from which on a table that is undecided is asked again
 
+KNOWN = 36  # queries after which an axis is judged by them alone: a rate that it moves by 20 points is mostly seen
 FIRST_GUESS = 8  # queries from which on it is guessed at which look a test passes: fewer say nothing of a mean
 MOST_IN_TABLE = 6  # axes; more make more than 64 cells
 SHORT_TABLE = 2500  # calls that the whole table takes, the most for it to be where a run is expected to end

@@ -16,7 +16,7 @@ from bisect_ai.attribution.problem import Estimate, Floats, Limit, Problem, what
 from bisect_ai.attribution.search.back_sets import ENOUGH, OPEN, BackSets
 from bisect_ai.attribution.search.broken_queries import BEHIND, BROKEN, HALF, SWITCH, Advice, combined
 from bisect_ai.attribution.search.modes import OwnCost
-from bisect_ai.attribution.search.net_tests import NetTest, NetTests
+from bisect_ai.attribution.search.net_tests import KNOWN, NetTest, NetTests
 from bisect_ai.attribution.search.query_rows import NOTHING, Mean, QueryRows
 
 START = 16  # queries before any axis pauses, alpha is weighted, or the race changes its question
@@ -49,7 +49,6 @@ SIGN = 0.5  # the same from which on there is a sign of it: of 56 open axes with
 TO_CLEAR = 0.05  # of the calls made, the part that may show at the end that axes are innocent
 CLOSER = 8, 16  # broken queries more on which an axis is looked at then
 FEW = 8  # queries below which an axis says nothing about how a named one acts
-KNOWN = 36  # queries after which an axis is judged by them alone: a rate that it moves by 20 points is mostly seen
 THIN = 6  # axes from which on only the most suspect half runs on each query
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from bisect_ai.attribution.search.back_sets import BATCH
-from bisect_ai.attribution.search.net_tests import NetTests
+from bisect_ai.attribution.search.net_tests import KNOWN, NetTests
 from bisect_ai.attribution.search.query_rows import QueryRows
-from bisect_ai.attribution.search.standing import KNOWN
 
 FEWEST = 12  # queries on which every axis is reverted at the end
 AT_LEISURE = 0.5  # of the calls made, the part that this may take beyond the fewest
