@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
@@ -78,7 +79,7 @@ class Suspects:
                 self._left -= len(trials)
                 return trials
             if self.waiting:
-                trials = self._second(units, min(width, spare))
+                trials = self._second(units, min(width, spare) if self._runs else 0)
                 self._left -= len(trials)
                 return trials
         return []
@@ -130,6 +131,7 @@ class Suspects:
     def rename(self, old: Units, new: Units) -> None:
         """Units have other numbers now; bisections under way begin anew."""
         self.pivots = Counter({new.of(old.members[u][0]): n for u, n in self.pivots.items()})
+        self._stock.take_back([chain.query for chain in self._chains])
         self._chains.clear()
         self._turns.clear()
 
@@ -292,6 +294,10 @@ class Stock:
     def take(self) -> int | None:
         """The next query to bisect; None when there is none."""
         return self._waiting.pop(0) if self._waiting else None
+
+    def take_back(self, queries: Sequence[int]) -> None:
+        """These were taken, and are to be bisected anew."""
+        self._waiting = [*queries, *self._waiting]
 
     def failed(self, trial: DrillTrial, score: float) -> bool:
         """Whether the score is a failure of that query."""
