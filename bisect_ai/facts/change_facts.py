@@ -124,7 +124,7 @@ def _pairs(outcomes: Outcomes) -> dict[int, tuple[Observation, Observation]]:
     """
     ledger, full = outcomes.ledger, outcomes.prepared.problem.full
     sides: dict[tuple[int, bool], Observation] = {}
-    inside = max(ledger.inside.cells, default=0)
+    inside = outcomes.drill.whole if outcomes.drill else 0
     for seen, all_bad in ((ledger.observations, full), (ledger.inside, inside)):
         for cell in (0, all_bad):
             for o in seen.all(cell):

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from bisect_ai.attribution.problem import Attribution, Belief, Outcome, Trial, bits
+from bisect_ai.attribution.search.coupled import CoupledSearch
 from bisect_ai.attribution.search.drill import DrillSearch
 from bisect_ai.attribution.search.drill_problem import (
     DrillCause,
@@ -37,6 +39,9 @@ from bisect_ai.runs.trials import Replay, TrialRound
 
 LEVEL = "changes"
 Window = TrialWindow[TrialRound]
+# Times as many calls are in the budget as were made, at least, where it goes on before the axes are found; and where it begins before
+# any is named: it is about as far again to the names as was come.
+AHEAD_FROM, EARLY_FROM = 4, 8
 # Composed releases kept at a time.
 _HELD = 64
 # Calls left below which no change could be told from another.
@@ -111,6 +116,8 @@ class Drilling:
         self._prepared, self._replay, self._ledger, self._digests = prepared, replay, ledger, digests
         self._tree = prepared.tree
         self._ahead: _Search | None = None
+        # The axes that were foreseen when it was last asked whether to begin, and whether any was named by then.
+        self._foreseen: tuple[frozenset[str], bool] = frozenset(), False
 
     @property
     def _left(self) -> int:
@@ -120,29 +127,53 @@ class Drilling:
         self, found: Attribution, engine: Engine, under_way: Window, *, width: int, stopped: Callable[[], bool], watch: Watch
     ) -> Drilled:
         """The changes behind the causes that were found."""
+        drilled = self._run(found, engine, under_way, width=width, stopped=stopped, watch=watch)
+        return replace(drilled, calls=len(self._ledger.inside))
+
+    def _run(
+        self, found: Attribution, engine: Engine, under_way: Window, *, width: int, stopped: Callable[[], bool], watch: Watch
+    ) -> Drilled:
         guilty = self._guilty(found)
         if found.kind != "cause":
-            return Drilled("not_run", "no axis was found guilty, so there was none to go into", self._innocent(guilty))
+            tried = "; what was tried inside the axes in front told nothing" if self._ledger.inside else ""
+            return Drilled("not_run", f"no axis was found guilty, so there was none to go into{tried}", self._innocent(guilty))
         ground = self._ground(guilty, found)
         if all(len(self._tree.axes[a]) == 1 for a in guilty):
             return self._single(found, ground)
         if self._left < _WORTH_MEASURING:
             reason = "the budget was spent before the changes inside the guilty axes could be told apart"
             return Drilled("not_run", reason, (*self._open(guilty, reason), *self._innocent(guilty)))
-        search = self._ahead if self._ahead is not None and self._ahead.is_of(ground) else _Search(self, ground)
+        search = self._ahead if self._ahead is not None and self._ahead.is_of(ground) else None
+        while search is None and under_way:  # what was begun inside other axes is paid for out of the same budget
+            under_way.tell_next()
+        search = search or _Search(self, ground)
         return search.run(found, engine, under_way, width=width, stopped=stopped, watch=watch)
 
-    def begin_ahead(self, foreseen: Collection[str], found: Attribution) -> None:
-        """Look for suspects inside the axes that will probably be found guilty, while that is still proved and measured."""
-        if self._left < _WORTH_MEASURING:
-            return
+    def go_ahead(
+        self, axes: CoupledSearch, found: Callable[[], Attribution | None], engine: Engine, under_way: Window, *, width: int
+    ) -> bool:
+        """Look for suspects inside the axes that will probably be named, while that is proved; False: there is nothing to ask now.
+
+        The trials are few and come out of calls that the search over axes will hardly need; it has so many fewer. `found`: what it says
+        by now; None where nothing would be drilled into.
+        """
+        budget, made = self._prepared.config.budget.calls, self._ledger.trials
+        if AHEAD_FROM * made > budget:
+            return False
+        foreseen, is_named = axes.foreseen, axes.named_at is not None
+        if foreseen and (foreseen, is_named) != self._foreseen and (is_named or EARLY_FROM * made <= budget):
+            self._foreseen = foreseen, is_named
+            if (said := found()) is not None and self._left >= _WORTH_MEASURING:
+                self._begin_ahead(foreseen, said)
+        asked = 0 if self._ahead is None else self._ahead.begin(engine, under_way, width=width)
+        if asked:
+            axes.lower_budget(asked)
+        return asked > 0
+
+    def _begin_ahead(self, foreseen: Collection[str], found: Attribution) -> None:
         ground = self._ground([a for a in self._prepared.axes if a in foreseen], found)
         if self._ahead is None or not self._ahead.is_of(ground):
             self._ahead = _Search(self, ground)
-
-    def ask_ahead(self, engine: Engine, under_way: Window, *, width: int) -> bool:
-        """Begin trials that tell suspects; False when there are none."""
-        return self._ahead is not None and self._ahead.begin(engine, under_way, width=width)
 
     def _ground(self, guilty: Sequence[str], found: Attribution, *, by_group: bool = False) -> Mixtures:
         return Mixtures(self._tree, guilty, self._digests, beside=self._needing(guilty, found), by_group=by_group)
@@ -192,14 +223,14 @@ class _Search:
         """Whether it is about the same changes."""
         return self._ground.parts == ground.parts and self._ground.axes == ground.axes
 
-    def begin(self, engine: Engine, under_way: Window, *, width: int) -> bool:
-        """Begin the next trials; False when there are none now, or too many under way."""
+    def begin(self, engine: Engine, under_way: Window, *, width: int) -> int:
+        """Begin the next trials; how many there were: none where too many are under way."""
         if not under_way.has_room(self._hear, self._search.decided):
-            return False
+            return 0
         trials = [Trial(*t) for t in self._search.ask(width, spare=under_way.spare)]
         if trials:
             under_way.add(len(trials), self._stage._replay.begin(trials, self._ground, engine), self._hear)
-        return bool(trials)
+        return len(trials)
 
     def run(
         self,
@@ -301,10 +332,10 @@ class _Search:
             said.reason,
             (*inside, *self._stage._innocent(self._ground.axes)),
             tuple(blamed),
-            len(self._ledger.inside),
-            said.unexplained,
-            tuple(back),
-            measured if back else None,
+            whole=(1 << len(self._ground.parts)) - 1,
+            unexplained=said.unexplained,
+            back=tuple(back),
+            measured=measured if back else None,
         )
 
     def _blamed(self, cause: DrillCause, number: int) -> Blamed:

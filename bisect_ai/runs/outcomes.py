@@ -175,7 +175,10 @@ class Drilled:
     reason: str
     axes: tuple[Inside, ...] = ()
     blamed: tuple[Blamed, ...] = ()
+    # Trials inside axes, those too that were foreseen as guilty and are not.
     calls: int = 0
+    # The cell in which all changes that were searched are bad.
+    whole: int = 0
     # Share of what the changes cost that reverting the named ones leaves.
     unexplained: float | None = None
     # Changes whose reversion alone was measured.

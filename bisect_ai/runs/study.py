@@ -46,8 +46,6 @@ from bisect_ai.store.trial_store import Store
 from bisect_ai.targets.answer import Answer
 from bisect_ai.targets.target import metered
 
-AHEAD_FROM = 4  # times as many calls are in the budget as were made, at least, where the drill-down begins ahead
-
 
 class Study:
     """A prepared run with its store; `run` replays until the search is settled or the budget is spent."""
@@ -90,8 +88,6 @@ class Study:
         self._knows_tolerance = False
         # What was about to be asked when good and bad alone seemed to settle it.
         self._put_off: Sequence[Trial] = ()
-        # The axes that were foreseen when the drill-down last began ahead.
-        self._foreseen: frozenset[str] = frozenset()
 
     def run(self) -> Outcomes:
         """Replay, score, attribute. Resumes: what the store answers is not called again. What the target runs is ended."""
@@ -284,18 +280,15 @@ class Study:
                 return
 
     def _drills_ahead(self, search: Search, engine: Engine, under_way: TrialWindow[TrialRound], *, width: int) -> bool:
-        """Begin trials of the drill-down inside the axes that will probably be named; False when there are none.
-
-        They are few and come out of calls that the search will hardly need: no more than a quarter of the budget is spent by then.
-        """
-        if not isinstance(search, CoupledSearch) or AHEAD_FROM * self._ledger.trials > self._prepared.config.budget.calls:
+        """Begin trials of the drill-down inside the axes that will probably be named; False when there are none."""
+        if not isinstance(search, CoupledSearch):
             return False
-        if search.foreseen and search.foreseen != self._foreseen:
-            self._foreseen = search.foreseen
+
+        def drilled() -> Attribution | None:
             found = search.result()
-            if self._drills(found, self._look_around(found)):
-                self._drilling.begin_ahead(search.foreseen, found)
-        return self._drilling.ask_ahead(engine, under_way, width=width)
+            return found if self._drills(found, self._look_around(found)) else None
+
+        return self._drilling.go_ahead(search, drilled, engine, under_way, width=width)
 
     def _set_tolerance(self, search: Search, *, fewest: int) -> None:
         """Once, when the good release has given so many scores: the tolerance of an open scale that nobody set one for.

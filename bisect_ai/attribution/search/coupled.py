@@ -119,6 +119,12 @@ class CoupledSearch:
         self._problem = replace(self._problem, tolerance=tolerance)
         self._search.set_tolerance(tolerance)  # type: ignore[attr-defined]  # every design has it
 
+    def lower_budget(self, trials: int) -> None:
+        """So many trials fewer may be asked for: they were made elsewhere."""
+        self._problem = replace(self._problem, budget=self._problem.budget - trials)
+        if (lower := getattr(self._search, "lower_budget", None)) is not None:
+            lower(trials)
+
     @property
     def foreseen(self) -> frozenset[str]:
         """The axes that the search of now will probably name; none while that is open."""

@@ -50,6 +50,7 @@ from bisect_ai.attribution.search.strangers import Strangers
 from bisect_ai.attribution.stats.sequential import ErrorBudget, LossBelow
 
 SELDOM = 0.4  # of the queries run under good too, once the loss is clear: an early estimate that stopped by itself is too high
+ELSEWHERE = 300  # calls that may be made elsewhere on axes that are foreseen: of these the whole table must not run short
 AMPLE = 4  # times as many calls are in the budget as were made, at least, where more is asked before it is known to be needed
 KEPT = 100  # calls kept back for measuring a rollback, a twelfth of the budget at most (40 and 60 worse, seeds 30000 to 30039)
 
@@ -77,8 +78,7 @@ class NetSearch:
         self._ended: str | None = None
         # Trials asked for when the first axis was named.
         self.named_at: int | None = None
-        # The axes that were in the race when one of them was halfway to its bound.
-        self._in_front: frozenset[int] = frozenset()
+        self._foreseen: frozenset[int] = frozenset()
 
     # -- the conversation ------------------------------------------------------------------------------------------
     def ask(self, width: int) -> Sequence[Trial]:
@@ -102,7 +102,12 @@ class NetSearch:
 
     def set_tolerance(self, tolerance: float) -> None:
         """The tolerance, where it is known only once the good release has answered."""
-        self._rows.set_tolerance(tolerance)
+        self._rows.change(tolerance=tolerance)
+        self._problem = self._rows.problem
+
+    def lower_budget(self, trials: int) -> None:
+        """So many trials fewer may be asked for: they were made elsewhere."""
+        self._rows.change(budget=self._problem.budget - trials)
         self._problem = self._rows.problem
 
     @property
@@ -112,8 +117,7 @@ class NetSearch:
         First those that were in the race when one of them was `HALFWAY`, then the named ones, once they seem to leave nothing and no
         other seems to do as much.
         """
-        named = self.named()
-        return named if self._problem.k > 2 and named and self._standing.seem_all(named) else self._in_front
+        return self._foreseen
 
     @property
     def decided(self) -> int:
@@ -152,10 +156,13 @@ class NetSearch:
         loss = self._loss
         if loss.n >= START:
             self._below.hear(loss.n, (self._problem.tolerance - loss.value) / loss.error)
-        if self.named_at is None and self.named():
+        named = self.named()
+        if self.named_at is None and named:
             self.named_at = self._rows.spent
-        if not self._in_front and self._rows.explored:
-            self._in_front = self._standing.in_front()
+        if named and self._problem.k > 2 and self._standing.seem_all(named):
+            self._foreseen = named
+        elif not self._foreseen and self._rows.explored and self._tests.beyond >= ELSEWHERE:
+            self._foreseen = self._standing.in_front()
 
     # -- what to run -------------------------------------------------------------------------------------------------
     def _plan(self) -> bool:

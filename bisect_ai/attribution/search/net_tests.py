@@ -53,6 +53,8 @@ class NetTests:
         cells = (1 << p.k) if p.k <= MOST_IN_TABLE else math.inf
         # Whether every query can run in every cell.
         self.fits = p.k > 1 and not any(p.needs) and p.queries * cells <= p.budget
+        # Trials that the budget has beyond it.
+        self.beyond = p.budget - p.queries * cells if self.fits else math.inf
         # Whether that is so little that the search is expected to end there.
         self.is_short = self.fits and p.queries * cells <= SHORT_TABLE
         size = "short" if self.is_short else "fits" if self.fits else "long"

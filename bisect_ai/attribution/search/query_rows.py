@@ -203,9 +203,9 @@ class QueryRows:
                 self.varied = own.add(query, score) or self.varied
                 self._lowest, self._highest = min(self._lowest, score), max(self._highest, score)
 
-    def set_tolerance(self, tolerance: float) -> None:
-        """The tolerance, where it is known only once the good release has answered."""
-        self.problem = replace(self.problem, tolerance=tolerance)
+    def change(self, **settings: float) -> None:
+        """Settings of the problem that are known only by now."""
+        self.problem = replace(self.problem, **settings)  # type: ignore[arg-type]  # fields of a problem
         self._read.clear()
 
     def close_exploration(self) -> None:
