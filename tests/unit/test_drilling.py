@@ -16,6 +16,7 @@ from bisect_ai.attribution.search import standing
 from bisect_ai.cli import main
 from bisect_ai.errors import Infeasible
 from bisect_ai.report import markdown, terminal
+from bisect_ai.runs import drilling
 
 QUERIES = [{"id": f"q{i:03d}", "input": f"question {i}", "reference": "yes"} for i in range(400)]
 
@@ -241,13 +242,14 @@ def test_halves_that_cannot_run_are_left_out_and_the_culprit_is_found() -> None:
     assert [c.path for c in cause.changes] == ["prompt:8"]
 
 
-def test_a_target_that_refuses_every_mixture_is_told_so_within_a_few_calls() -> None:
+@pytest.mark.parametrize("workers", [8, 64])
+def test_a_target_that_refuses_every_mixture_is_told_so_within_a_few_calls(workers: int) -> None:
     def breaks(query: int, release: Any) -> bool:
         if len({is_new(release["prompt"], i) for i in range(12)}) > 1:
             raise bisect_ai.Infeasible("only whole releases")
         return rule_three(query, release)
 
-    result = run(breaks)
+    result = run(breaks, concurrency=workers)
     drill = result.to_dict()["drill"]
     assert result.verdict.kind == "cause"
     assert result.verdict.causes[0].changes == ()
@@ -349,3 +351,40 @@ def test_what_begins_inside_axes_that_are_not_named_leaves_a_whole_report(
     assert again.usage.calls == 0
     assert again.to_json() == first.to_json()
     assert "prompt" in markdown.render(dict(again.report))
+
+
+def test_what_is_tried_inside_axes_counts_in_the_budget_of_the_search_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the calls end before the search knows it: no last look is taken, and what was proved by then is not told."""
+    monkeypatch.setattr(standing, "HALFWAY", 0.0)
+    monkeypatch.setattr(drilling, "AHEAD_FROM", 1)
+    monkeypatch.setattr(drilling, "EARLY_FROM", 1)
+    sides = {x: {axis: prompt(x, 14) for axis in ("prompt", "code", "model", "tools")} for x in ("old", "new")}
+    many = [{"id": f"q{i:04d}", "input": f"question {i}", "reference": "yes"} for i in range(1200)]
+    for seed in range(3):
+
+        def breaks(query: int, release: Any, seed: int = seed) -> bool:
+            shuffled = any(drawn(seed, axis, query, is_new(text, 2)) < 0.05 for axis, text in release.items())
+            part = drawn(seed, query)
+            return shuffled or (is_new(release["prompt"], 3) if part < 0.1 else part < 0.18 and is_new(release["code"], 5))
+
+        found = run(breaks, good=sides["old"], bad=sides["new"], queries=many, budget={"calls": 900}, seed=seed)
+        assert 840 <= found.usage.calls <= 900
+        assert found.to_dict()["drill"]["calls"] > 0
+        assert not any("call cap" in warning for warning in found.to_dict()["warnings"])
+        assert "stopped" not in found.verdict.reason
+
+
+def test_the_examples_of_a_line_come_from_the_axes_that_were_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It began inside more axes than are named: there the same number stands for another set of changes."""
+    monkeypatch.setattr(standing, "HALFWAY", 0.0)
+    axes = [f"a{i}" for i in range(6)]
+    sides = {x: {axis: prompt(x) for axis in axes} for x in ("old", "new")}
+    many = [{"id": f"q{i:03d}", "input": f"question {i}", "reference": "yes"} for i in range(800)]
+
+    def breaks(query: int, release: Any) -> bool:
+        return drawn(query) < 0.2 and is_new(release["a3"], 3)
+
+    found = run(breaks, good=sides["old"], bad=sides["new"], queries=many, budget={"calls": 8000})
+    (change,) = [c for cause in found.to_dict()["verdict"]["causes"] for c in cause["changes"]]
+    assert change["axis"] == "a3"
+    assert change["queries"]
