@@ -227,7 +227,7 @@ class _Search:
         """Begin the next trials; how many there were: none where too many are under way."""
         if not under_way.has_room(self._hear, self._search.decided):
             return 0
-        trials = [Trial(*t) for t in self._search.ask(width, spare=under_way.spare)]
+        trials = [Trial(*t) for t in self._search.ask(width)]
         if trials:
             under_way.add(len(trials), self._stage._replay.begin(trials, self._ground, engine), self._hear)
         return len(trials)

@@ -10,7 +10,7 @@ import pytest
 
 from bisect_ai.attribution.problem import bits, mask
 from bisect_ai.attribution.search.drill import DrillSearch
-from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillResult, DrillTrial, Units
+from bisect_ai.attribution.search.drill_problem import DrillOutcome, DrillProblem, DrillTrial, Units
 from bisect_ai.attribution.search.drill_suspects import Chain
 from tests.quality.drill_simulated import converse, make, problem_of, right, solve
 
@@ -182,32 +182,3 @@ def test_a_change_that_needs_another_is_named_without_it(needs: tuple[int, int],
     said = search.result()
     assert said.changes == {2}
     assert set(said.back) == back
-
-
-def _suspected(spare: int) -> tuple[int, int, DrillResult]:
-    """The steps and the trials that the search for suspects takes with so many workers to spare, and what is found in the end."""
-
-    def fails(t: DrillTrial) -> bool:
-        return t.query % 4 == 0 and bool(t.changes >> 77 & 1)
-
-    problem = DrillProblem(256, tuple(range(0, 120, 4)), 3000, tuple(range(120, 900)), tuple(range(120)))
-    search, steps, calls = DrillSearch(problem, proves=False), 0, 0
-    while True:
-        asked: list[DrillTrial] = []
-        while more := search.ask(8, spare=max(spare - len(asked), 0)):
-            asked += more
-        if asked:
-            steps += not search.proves
-            calls += len(asked) * (not search.proves)
-            search.tell([DrillOutcome(t, float(not fails(t))) for t in asked])
-        elif search.proves:
-            return steps, calls, search.result()
-        else:
-            search.go_on(problem)
-
-
-def test_idle_workers_bisect_a_query_at_two_places_at_once() -> None:
-    (steps, calls, said), (fewer, more, same) = _suspected(0), _suspected(64)
-    assert fewer <= 0.8 * steps
-    assert calls < more <= 1.4 * calls
-    assert said.changes == same.changes == {77}

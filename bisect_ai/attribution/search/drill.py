@@ -49,7 +49,7 @@ class DrillSearch:
 
     def __init__(self, problem: DrillProblem, *, proves: bool = True) -> None:
         """`proves`: whether suspects are put to the proof once they are found, or only after `go_on`."""
-        self._problem, self.proves = problem, proves
+        self._problem, self._proves = problem, proves
         self._rng = np.random.default_rng([problem.seed, 6])
         self._units = Units(problem.changes, problem.needs)
         self._stock = Stock(problem)
@@ -66,15 +66,12 @@ class DrillSearch:
         self._settled = ""
 
     # -- the conversation --------------------------------------------------------------------------------------------
-    def ask(self, width: int, *, spare: int = 0) -> Sequence[DrillTrial]:
-        """The next trials, at most `width`; empty when settled or spent, or when what comes next rests on what is under way.
-
-        `spare`: trials that nobody would wait for, so that some may be asked for before it is known that they are needed.
-        """
+    def ask(self, width: int) -> Sequence[DrillTrial]:
+        """The next trials, at most `width`; empty when settled or spent, or when what comes next rests on what is under way."""
         width = min(width, self._problem.budget - self._spent)
         if width <= 0 or self._units.count < 2 or self._settled:
             return []
-        trials = self._round(width, spare)
+        trials = self._round(width)
         self._spent += len(trials)
         return trials
 
@@ -97,7 +94,7 @@ class DrillSearch:
 
     def go_on(self, problem: DrillProblem) -> None:
         """Put the suspects to the proof, with what is known of the same changes by now; until then they are only looked for."""
-        self._problem, self.proves = problem, True
+        self._problem, self._proves = problem, True
         self._stock.learn(problem)
 
     def result(self) -> DrillResult:
@@ -120,7 +117,7 @@ class DrillSearch:
         return self._proof.result(self._spent)
 
     # -- rounds ------------------------------------------------------------------------------------------------------
-    def _round(self, width: int, spare: int) -> list[DrillTrial]:
+    def _round(self, width: int) -> list[DrillTrial]:
         if self._is_probing:
             return []
         if self._probe is not None:
@@ -130,11 +127,11 @@ class DrillSearch:
             suspects = list(range(self._units.count))
             if self._units.count > FEW:
                 # Until they are proved the axes find more that broke.
-                trials = self._suspects.ask(self._units, width, recruits=self.proves, spare=spare)
+                trials = self._suspects.ask(self._units, width, recruits=self._proves)
                 if trials or self._suspects.waiting:
                     return trials
                 suspects = self._suspects.found()
-            if not self.proves:
+            if not self._proves:
                 return []
             if not suspects:
                 self._settled = self._why_none()

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from copy import copy
 
 import numpy as np
 
@@ -60,11 +59,10 @@ class Suspects:
         # How many queries turned on each unit.
         self.pivots = Counter[int]()
 
-    def ask(self, units: Units, width: int, *, recruits: bool = True, spare: int = 0) -> list[DrillTrial]:
+    def ask(self, units: Units, width: int, *, recruits: bool = True) -> list[DrillTrial]:
         """The next trials; empty when the suspects are known, or nothing is left to look at, or all there is to ask is `waiting`.
 
-        `recruits`: whether fresh queries are tried where those that broke are used up. `spare`: trials beside them that nobody would
-        wait for.
+        `recruits`: whether fresh queries are tried where those that broke are used up.
         """
         width = min(width, self._left)
         while width > 0 and not self._is_enough():
@@ -79,18 +77,8 @@ class Suspects:
                 self._left -= len(trials)
                 return trials
             if self.waiting:
-                trials = self._second(units, min(width, spare) if self._runs else 0)
-                self._left -= len(trials)
-                return trials
+                return []
         return []
-
-    def _second(self, units: Units, most: int) -> list[DrillTrial]:
-        """A second trial of queries that have one under way: of what would be asked next if that comes out the likelier way."""
-        under_way = Counter(id(chain) for chain, _ in self._turns.values())
-        single = [
-            (c, p) for c, p in self._turns.values() if under_way[id(c)] == 1 and not c.foretold(p, self._problem.noise).over
-        ]
-        return [t for c, p in single[:most] if (t := self._next(c, units, after=p)) is not None]
 
     @property
     def waiting(self) -> bool:
@@ -165,10 +153,10 @@ class Suspects:
             chain.favour(unit, FAVOUR * units.count * n / self.pivots.total())
         return chain
 
-    def _next(self, chain: Chain, units: Units, after: int | None = None) -> DrillTrial | None:
-        """The chain's next trial, `after` a place that is under way; None when nothing is left that can be built and run."""
+    def _next(self, chain: Chain, units: Units) -> DrillTrial | None:
+        """The chain's next trial; None when nothing is left that can be built and run."""
         while not chain.blocked:
-            place = chain.place() if after is None else chain.foretold(after, self._problem.noise).place()
+            place = chain.place()
             changes = units.mask(chain.order[:place].tolist())
             if changes not in self._cannot:
                 again = self._asked.get((chain.query, changes), 0)
@@ -214,13 +202,6 @@ class Chain:
         place = int(np.argmin(np.abs(failing - 0.5) + REPEATED * self._asked))
         self._asked[place] += 1
         return place
-
-    def foretold(self, place: int, noise: float) -> Chain:
-        """The chain as it will be if what is under way at that place comes out the likelier way."""
-        then = copy(self)
-        then._log = self._log.copy()
-        then.hear(place, bool(self.posterior[: place + 1].sum() > 0.5), noise)
-        return then
 
     def skip(self, place: int, *, forever: bool) -> None:
         """There was no answer at that place; `forever`: there never will be one."""
