@@ -113,7 +113,7 @@ def test_two_axes(family: str, budget: int) -> None:
 def test_half_of_a_loss_is_seldom_recommended_for_a_rollback() -> None:
     """Two causes that add up, budgets that end when one of them is proved: it alone restores about half.
 
-    47 of 192; one in eight more where what was measured may lie a standard error below what restores.
+    47 of 192.
     """
     runs = [(budget, churn) for budget in (800, 1600) for churn in (0.02, 0.05)]
     found = [v for b, churn in runs for v in verdicts("two", budget=b, seeds=48, churn=churn, noise=0.05)]
